@@ -1,0 +1,1 @@
+//! Invariants and the history checker.

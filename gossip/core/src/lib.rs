@@ -1,0 +1,1 @@
+//! SWIM membership: foca and our policy. No tokio, no sockets.

@@ -1,0 +1,1 @@
+//! HTTP: routes, blocking queries, event stream.

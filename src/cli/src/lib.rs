@@ -1,0 +1,1 @@
+//! Commands; speaks to sdk only.

@@ -1,0 +1,1 @@
+//! Runs allocations on a node.

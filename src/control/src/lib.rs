@@ -1,0 +1,1 @@
+//! The leader's pure state machines: step(now, input) to outputs.

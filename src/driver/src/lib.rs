@@ -1,0 +1,1 @@
+//! The task driver trait, its conformance suite, and the per-task shim.

@@ -1,0 +1,1 @@
+//! Tasks as containers, through the Docker or Podman API.

@@ -1,0 +1,1 @@
+//! Tasks that only pretend, for tests and benchmarks.

@@ -1,0 +1,1 @@
+//! Job text (HCL2 and JSON) to a job.

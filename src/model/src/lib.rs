@@ -1,0 +1,1 @@
+//! Jobs, nodes, allocations, evaluations, deployments: plain data and ids.

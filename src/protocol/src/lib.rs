@@ -1,0 +1,1 @@
+//! Messages between agents and replicated commands, each with a version.

@@ -1,0 +1,1 @@
+//! openraft and its storage: replicates commands, keeps the log.

@@ -1,0 +1,206 @@
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tokio::{task::JoinHandle, time::Instant};
+use tracing::{Instrument, error};
+
+use crate::Shutdown;
+
+/// Nanoseconds since the Unix epoch, as a wall clock shows them.
+pub type WallNanos = i64;
+
+/// Where wall time comes from.
+#[derive(Clone)]
+pub enum WallClock {
+    /// The machine's clock.
+    System,
+    /// A clock that starts at `epoch` when `started` was, and runs with monotonic (perhaps simulated) time.
+    Simulated {
+        /// Wall time at `started`.
+        epoch: WallNanos,
+        /// The monotonic instant that `epoch` belongs to.
+        started: Instant,
+    },
+}
+
+/// One agent's access to time, chance and tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    wall: WallClock,
+    seeds: Mutex<SmallRng>,
+    shutdown: Shutdown,
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")
+    }
+}
+
+impl Env {
+    /// Makes the environment of a real agent: the machine's clock and a seed from the operating system.
+    pub fn real(shutdown: Shutdown) -> Self {
+        // The one place where an agent takes entropy from outside.
+        #[allow(clippy::disallowed_methods)]
+        let seed = rand::random::<u64>();
+        Self::with(WallClock::System, seed, shutdown)
+    }
+
+    /// Makes an environment from its parts; the same seed draws the same numbers.
+    pub fn with(wall: WallClock, seed: u64, shutdown: Shutdown) -> Self {
+        let seeds = Mutex::new(SmallRng::seed_from_u64(seed));
+        Self { inner: Arc::new(Inner { wall, seeds, shutdown }) }
+    }
+
+    /// Returns the monotonic time. It never goes back, and jumps in a simulation.
+    #[allow(clippy::unused_self)]
+    pub fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Returns wall time. It may jump either way; no safety property may depend on it.
+    pub fn wall(&self) -> WallNanos {
+        match &self.inner.wall {
+            #[allow(clippy::disallowed_methods)]
+            WallClock::System => SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)),
+            WallClock::Simulated { epoch, started } => {
+                epoch + i64::try_from(started.elapsed().as_nanos()).unwrap_or(i64::MAX)
+            }
+        }
+    }
+
+    /// Returns a generator of its own for the caller, seeded from the agent's seed.
+    pub fn rng(&self) -> SmallRng {
+        SmallRng::seed_from_u64(self.random_u64())
+    }
+
+    /// Draws 64 random bits.
+    pub fn random_u64(&self) -> u64 {
+        self.seeds().next_u64()
+    }
+
+    /// Draws 128 random bits, for an id.
+    pub fn random_u128(&self) -> u128 {
+        let mut seeds = self.seeds();
+        (u128::from(seeds.next_u64()) << 64) | u128::from(seeds.next_u64())
+    }
+
+    fn seeds(&self) -> std::sync::MutexGuard<'_, SmallRng> {
+        self.inner.seeds.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Waits for `duration` of monotonic time.
+    pub async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// Waits until `deadline`.
+    pub async fn sleep_until(&self, deadline: Instant) {
+        tokio::time::sleep_until(deadline).await;
+    }
+
+    /// The signal that ends this agent.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.inner.shutdown
+    }
+
+    /// Starts a named task. A panic in it is logged with its name and fires the agent's shutdown: a component that
+    /// is silently gone is worse than an agent that is restarted. A task that may fail alone catches that itself.
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guard = PanicGuard { name, shutdown: self.inner.shutdown.clone(), done: false };
+        let span = tracing::debug_span!("task", name);
+        #[allow(clippy::disallowed_methods)]
+        tokio::spawn(
+            async move {
+                let mut guard = guard;
+                future.await;
+                guard.done = true;
+            }
+            .instrument(span),
+        )
+    }
+
+    /// Runs blocking work away from the event loop.
+    pub fn spawn_blocking<F, T>(&self, work: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        tokio::task::spawn_blocking(work)
+    }
+
+    /// Starts a named operating system thread for blocking work that lasts as long as the agent.
+    ///
+    /// # Panics
+    ///
+    /// When the system refuses another thread.
+    pub fn thread<F>(&self, name: &str, work: F) -> std::thread::JoinHandle<()>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .expect("the system grants a thread at start, or the agent cannot run at all")
+    }
+}
+
+/// Notices a task that ends by unwinding; a task that is cancelled by its runtime's end does not panic.
+struct PanicGuard {
+    name: &'static str,
+    shutdown: Shutdown,
+    done: bool,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if !self.done && std::thread::panicking() {
+            error!(task = self.name, "task panicked; stopping the agent");
+            self.shutdown.fire();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_numbers() {
+        let draw = || {
+            let env = Env::with(WallClock::System, 7, Shutdown::new());
+            (env.random_u64(), env.random_u128())
+        };
+        assert_eq!(draw(), draw());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_wall_clock_follows_paused_time() {
+        let clock = WallClock::Simulated { epoch: 1_000, started: Instant::now() };
+        let env = Env::with(clock, 1, Shutdown::new());
+        env.sleep(Duration::from_secs(5)).await;
+        assert_eq!(env.wall(), 5_000_001_000);
+    }
+
+    #[tokio::test]
+    async fn a_panicking_task_stops_the_agent() {
+        let env = Env::with(WallClock::System, 1, Shutdown::new());
+        let joined = env.spawn("broken", async { panic!("on purpose") }).await;
+        assert!(joined.is_err());
+        assert!(env.shutdown().fired());
+    }
+}

@@ -1,0 +1,1 @@
+//! Runs control, raft and the RPC endpoints on a server.

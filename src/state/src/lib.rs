@@ -1,0 +1,1 @@
+//! The in-memory versioned store.

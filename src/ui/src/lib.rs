@@ -1,0 +1,1 @@
+//! The web pages, embedded in the binary.

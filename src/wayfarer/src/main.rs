@@ -1,0 +1,3 @@
+//! Agent configuration and the main binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! End to end, recorded answers, transcripts, house rules.

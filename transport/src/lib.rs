@@ -1,0 +1,1 @@
+//! Connections, requests and streams between agents, over QUIC with mutual TLS.
