@@ -1,1 +1,15 @@
-//! Job text (HCL2 and JSON) to a job.
+//! Job text and job JSON to a job: what a user wrote, made whole, checked, and compared with what runs.
+//!
+//! A job is a JSON value in the API's shape here; `model::Job` is read from what [`admit`] leaves. This crate never talks to
+//! a server, a disk or a clock. Read [`schema`] first: the one table of everything that a job may say.
+
+mod admit;
+mod canonical;
+pub mod duration;
+mod object;
+pub mod schema;
+mod shape;
+
+pub use admit::{ServerDefaults, admit};
+pub use canonical::canonicalise;
+pub use shape::{Error, in_declared_order, normalise_json};

@@ -1,0 +1,263 @@
+//! The one table of the job specification.
+//!
+//! Every block and every argument is listed here once: how it is written in HCL, how it is called in the API's JSON, what
+//! it holds, what is there when nobody set it, and what it is for. Decoding, normalising, defaults, the stored form, the
+//! plan diff's field names and the reference documentation all walk this table; none of them lists fields again.
+
+mod group;
+mod job;
+mod service;
+mod task;
+
+use std::sync::OnceLock;
+
+pub(crate) use group::{EPHEMERAL_DISK, MIGRATE, RESCHEDULE, RESTART, UPDATE};
+pub(crate) use job::MULTIREGION_STRATEGY;
+pub use job::{CONSTRAINT, JOB};
+pub(crate) use task::{IDENTITY, LOGS, RESOURCES};
+
+/// One kind of block: a Go struct of the API and the HCL block that fills it.
+#[derive(Debug)]
+pub struct Block {
+    /// The API's type name, as it appears in JSON type errors.
+    pub name: &'static str,
+    /// One line for the reference.
+    pub doc: &'static str,
+    /// In the order in which the API declares them, which is the order of `job run -output`.
+    pub fields: &'static [Field],
+    /// A stored object of this kind leaves out what is empty, instead of writing zero values.
+    pub omit_empty: bool,
+    alphabetical: OnceLock<Vec<&'static Field>>,
+}
+
+/// One argument or nested block.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The name in a job file; empty when only the API or the server sets it.
+    pub hcl: &'static str,
+    /// The name in JSON; empty for what exists in job files only and is folded into other fields.
+    pub json: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Unset is `null` (a pointer in the API) and not the zero value.
+    pub pointer: bool,
+    /// Unset stays `null` in the stored job, too.
+    pub nullable: bool,
+    /// What [`crate::canonicalise`] fills in.
+    pub default: Fallback,
+    /// In which form of a job it exists.
+    pub form: Form,
+    /// The block's label in HCL.
+    pub label: bool,
+    /// Left out of the API form while it is null.
+    pub omit_null: bool,
+    /// One line for the reference.
+    pub doc: &'static str,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Text.
+    String,
+    /// A signed whole number.
+    Int,
+    /// A whole number that is not negative.
+    Uint,
+    /// True or false.
+    Bool,
+    /// Nanoseconds in JSON; text such as `10s` in HCL.
+    Duration,
+    /// Bytes, base64 in JSON.
+    Bytes,
+    /// A list of texts.
+    Strings,
+    /// A list of whole numbers.
+    Ints,
+    /// Names and texts.
+    StringMap,
+    /// Names and lists of texts.
+    StringListMap,
+    /// Whatever the reader of it (a driver, a proxy) understands.
+    Free,
+    /// At most one nested block.
+    Block(&'static Block),
+    /// Any number of nested blocks, labelled when the nested block has a label.
+    Blocks(&'static Block),
+    /// Labelled blocks, keyed by their label in JSON.
+    BlockMap(&'static Block),
+}
+
+/// What stands for an unset field after canonicalisation.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// Nothing.
+    None,
+    /// This number (nanoseconds for durations).
+    Int(i64),
+    /// This truth.
+    Bool(bool),
+    /// This text.
+    String(&'static str),
+    /// An empty list or map.
+    Empty,
+    /// It depends on other fields; the text says how.
+    Computed(&'static str),
+}
+
+/// In which form of a job a field exists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// In what is submitted and in what is stored.
+    Both,
+    /// Only in what is submitted.
+    Submitted,
+    /// Only in what is stored.
+    Stored,
+}
+
+impl Block {
+    const fn new(name: &'static str, doc: &'static str, fields: &'static [Field]) -> Self {
+        Self { name, doc, fields, omit_empty: false, alphabetical: OnceLock::new() }
+    }
+
+    const fn omitting_empty(mut self) -> Self {
+        self.omit_empty = true;
+        self
+    }
+
+    /// The fields that JSON knows, by JSON name.
+    pub fn alphabetical(&'static self) -> &'static [&'static Field] {
+        self.alphabetical.get_or_init(|| {
+            let mut fields: Vec<_> = self.fields.iter().filter(|field| !field.json.is_empty()).collect();
+            fields.sort_by_key(|field| field.json);
+            fields
+        })
+    }
+
+    /// The field of this JSON name, in any case, as Go's decoder finds it.
+    pub fn json_field(&self, name: &str) -> Option<&'static Field> {
+        let exact = self.fields.iter().find(|field| field.json == name && !name.is_empty());
+        exact.or_else(|| {
+            self.fields.iter().find(|field| !field.json.is_empty() && field.json.eq_ignore_ascii_case(name))
+        })
+    }
+
+    /// The argument or block of this name in a job file.
+    pub fn hcl_field(&self, name: &str) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.hcl == name && !field.label && !name.is_empty())
+    }
+
+    /// The field that takes the block's label.
+    pub fn label(&self) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.label)
+    }
+}
+
+impl Field {
+    const fn new(hcl: &'static str, json: &'static str, kind: Kind, doc: &'static str) -> Self {
+        Self {
+            hcl,
+            json,
+            kind,
+            pointer: false,
+            nullable: false,
+            default: Fallback::None,
+            form: Form::Both,
+            label: false,
+            omit_null: false,
+            doc,
+        }
+    }
+
+    const fn pointer(mut self) -> Self {
+        self.pointer = true;
+        self
+    }
+
+    const fn nullable(mut self) -> Self {
+        self.pointer = true;
+        self.nullable = true;
+        self
+    }
+
+    const fn int(mut self, value: i64) -> Self {
+        self.default = Fallback::Int(value);
+        self
+    }
+
+    const fn seconds(self, value: i64) -> Self {
+        self.int(value * 1_000_000_000)
+    }
+
+    const fn bool(mut self, value: bool) -> Self {
+        self.default = Fallback::Bool(value);
+        self
+    }
+
+    const fn text(mut self, value: &'static str) -> Self {
+        self.default = Fallback::String(value);
+        self
+    }
+
+    const fn empty(mut self) -> Self {
+        self.default = Fallback::Empty;
+        self
+    }
+
+    const fn computed(mut self, how: &'static str) -> Self {
+        self.default = Fallback::Computed(how);
+        self
+    }
+
+    const fn submitted(mut self) -> Self {
+        self.form = Form::Submitted;
+        self
+    }
+
+    const fn stored(mut self) -> Self {
+        self.form = Form::Stored;
+        self
+    }
+
+    const fn label(mut self) -> Self {
+        self.label = true;
+        self
+    }
+
+    const fn omit_null(mut self) -> Self {
+        self.omit_null = true;
+        self
+    }
+
+    /// Whether this is written as a block in a job file.
+    pub fn is_block(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Block(_)
+                | Kind::Blocks(_)
+                | Kind::BlockMap(_)
+                | Kind::StringMap
+                | Kind::StringListMap
+                | Kind::Free
+        )
+    }
+}
+
+/// Every block of the table with the dotted name of one place where it is used, parents first.
+pub fn blocks() -> Vec<(String, &'static Block)> {
+    fn visit(path: String, block: &'static Block, into: &mut Vec<(String, &'static Block)>) {
+        if into.iter().any(|(_, known)| std::ptr::eq(*known, block)) {
+            return;
+        }
+        into.push((path.clone(), block));
+        for field in block.fields.iter().filter(|field| !field.hcl.is_empty()) {
+            if let Kind::Block(inner) | Kind::Blocks(inner) | Kind::BlockMap(inner) = field.kind {
+                visit(format!("{path}.{}", field.hcl), inner, into);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    visit("job".into(), &JOB, &mut all);
+    all
+}

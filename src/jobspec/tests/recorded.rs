@@ -1,0 +1,85 @@
+//! Holds this crate against what a real agent answered.
+
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+fn json(path: PathBuf) -> Value {
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Lists where two values differ, by path.
+fn differences(path: &str, ours: &Value, theirs: &Value, into: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(ours), Value::Object(theirs)) => {
+            for key in ours.keys().chain(theirs.keys().filter(|key| !ours.contains_key(*key))) {
+                let absent = Value::String("(absent)".into());
+                let (our, their) = (ours.get(key).unwrap_or(&absent), theirs.get(key).unwrap_or(&absent));
+                differences(&format!("{path}.{key}"), our, their, into);
+            }
+        }
+        (Value::Array(ours), Value::Array(theirs)) if ours.len() == theirs.len() => {
+            for (index, (our, their)) in ours.iter().zip(theirs).enumerate() {
+                differences(&format!("{path}[{index}]"), our, their, into);
+            }
+        }
+        (Value::Number(our), Value::Number(their)) if our.as_f64() == their.as_f64() => {}
+        _ if ours == theirs => {}
+        _ => into.push(format!("{path}: ours {ours}, theirs {theirs}")),
+    }
+}
+
+fn assert_same(what: &str, ours: &Value, theirs: &Value) {
+    let mut found = Vec::new();
+    differences("", ours, theirs, &mut found);
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+fn parsed() -> Vec<(String, Value)> {
+    let entries = fs::read_dir(data("parsed")).expect("the recordings are part of the crate");
+    let mut all: Vec<_> = entries
+        .map(|entry| entry.expect("a readable directory").path())
+        .map(|path| (path.file_stem().expect("a file name").to_string_lossy().into_owned(), json(path)))
+        .filter(|(_, recorded)| recorded["status"] == 200)
+        .collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(all.len(), 17);
+    all
+}
+
+#[test]
+fn canonical_form_is_reached_from_what_was_written() {
+    for (name, recorded) in parsed() {
+        let mut job = jobspec::normalise_json(recorded["as_written"].clone()).expect("a recorded job");
+        assert_same(&name, &job, &recorded["as_written"]);
+        jobspec::canonicalise(&mut job);
+        assert_same(&name, &job, &recorded["canonical"]);
+        let once = job.clone();
+        jobspec::canonicalise(&mut job);
+        assert_same(&name, &job, &once);
+    }
+}
+
+#[test]
+fn stored_form_is_reached_from_what_was_submitted() {
+    let pairs = json(data("stored.json"));
+    for pair in pairs.as_array().expect("a list") {
+        let mut job = jobspec::normalise_json(pair["submitted"].clone()).expect("a recorded job");
+        jobspec::admit(&mut job, &jobspec::ServerDefaults::default());
+        let mut stored = pair["stored"].clone();
+        for server_set in
+            ["CreateIndex", "ModifyIndex", "JobModifyIndex", "SubmitTime", "Status", "Stable", "Version"]
+        {
+            stored[server_set] = job[server_set].clone();
+        }
+        assert_same(pair["submitted"]["ID"].as_str().unwrap_or("?"), &job, &stored);
+        let once = job.clone();
+        jobspec::admit(&mut job, &jobspec::ServerDefaults::default());
+        assert_same("admitted twice", &job, &once);
+    }
+}
