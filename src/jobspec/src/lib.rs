@@ -5,6 +5,7 @@
 
 mod admit;
 mod canonical;
+pub mod diff;
 pub mod duration;
 mod object;
 pub mod schema;
@@ -12,4 +13,5 @@ mod shape;
 
 pub use admit::{ServerDefaults, admit};
 pub use canonical::canonicalise;
+pub use diff::{JobDiff, annotate, diff};
 pub use shape::{Error, in_declared_order, normalise_json};

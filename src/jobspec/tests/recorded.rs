@@ -83,3 +83,68 @@ fn stored_form_is_reached_from_what_was_submitted() {
         assert_same("admitted twice", &job, &once);
     }
 }
+
+/// The counts of a recorded plan.
+fn updates(annotations: &Value) -> std::collections::BTreeMap<String, jobspec::diff::GroupUpdates> {
+    let groups = annotations["DesiredTGUpdates"].as_object().into_iter().flatten();
+    let count = |group: &Value, key: &str| group[key].as_u64().unwrap_or_default();
+    groups
+        .map(|(name, group)| {
+            let updates = jobspec::diff::GroupUpdates {
+                ignore: count(group, "Ignore"),
+                place: count(group, "Place"),
+                migrate: count(group, "Migrate"),
+                stop: count(group, "Stop"),
+                in_place: count(group, "InPlaceUpdate"),
+                destructive: count(group, "DestructiveUpdate"),
+                canary: count(group, "Canary"),
+                preemptions: count(group, "Preemptions"),
+            };
+            (name.clone(), updates)
+        })
+        .collect()
+}
+
+/// The real agent lists blocks of one kind in no certain order.
+fn sort_objects(diff: &mut Value) {
+    match diff {
+        Value::Object(map) => {
+            if let Some(Value::Array(objects)) = map.get_mut("Objects") {
+                let first = |object: &Value| objects_key(object);
+                objects.sort_by_key(first);
+            }
+            map.values_mut().for_each(sort_objects);
+        }
+        Value::Array(items) => items.iter_mut().for_each(sort_objects),
+        _ => {}
+    }
+}
+
+fn objects_key(object: &Value) -> String {
+    format!("{}{}", object["Name"], object["Fields"])
+}
+
+#[test]
+fn plans_show_the_recorded_differences() {
+    for case in json(data("diffs.json")).as_array().expect("a list") {
+        let note = case["note"].as_str().unwrap_or("?");
+        let mut new = jobspec::normalise_json(case["new"].clone()).expect("a recorded job");
+        jobspec::admit(&mut new, &jobspec::ServerDefaults::default());
+        let old = Some(&case["old"]).filter(|old| !old.is_null());
+        let mut diff = jobspec::diff(old, Some(&new), true);
+        if !case["annotations"].is_null() {
+            jobspec::annotate(&mut diff, &updates(&case["annotations"]));
+        }
+        let text = serde_json::to_string(&diff).expect("a diff is plain data");
+        let again: jobspec::JobDiff = serde_json::from_str(&text).expect("it reads what it writes");
+        assert_eq!(again, diff);
+        let (mut ours, mut theirs) = (serde_json::to_value(&diff).expect("plain data"), case["diff"].clone());
+        sort_objects(&mut ours);
+        sort_objects(&mut theirs);
+        assert_same(note, &ours, &theirs);
+        assert_eq!(
+            ours.as_object().map(|o| o.keys().collect::<Vec<_>>()),
+            theirs.as_object().map(|o| o.keys().collect())
+        );
+    }
+}

@@ -10,17 +10,22 @@ pub(super) static GROUP: Block = Block::new(
     "Tasks that are placed together: one allocation on one node.",
     &[
         Field::new("name", "Name", Kind::String, "Name, unique in the job; the block's label.")
+            .hidden()
             .pointer()
             .text("")
             .label(),
         Field::new("count", "Count", Kind::Int, "How many allocations.")
             .pointer()
             .computed("`scaling.min`, else 1"),
-        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What a node must be."),
-        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What a node should rather be."),
+        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What a node must be.")
+            .shown_as("Constraint"),
+        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What a node should rather be.")
+            .shown_as("Affinity"),
         Field::new("task", "Tasks", Kind::Blocks(&TASK), "One process or container."),
-        Field::new("spread", "Spreads", Kind::Blocks(&SPREAD), "What to spread allocations over."),
-        Field::new("volume", "Volumes", Kind::BlockMap(&VOLUME), "A volume that tasks may mount."),
+        Field::new("spread", "Spreads", Kind::Blocks(&SPREAD), "What to spread allocations over.")
+            .shown_as("Spread"),
+        Field::new("volume", "Volumes", Kind::BlockMap(&VOLUME), "A volume that tasks may mount.")
+            .shown_as("Volume"),
         Field::new(
             "restart",
             "RestartPolicy",
@@ -47,9 +52,11 @@ pub(super) static GROUP: Block = Block::new(
             "Networks",
             Kind::Blocks(&NETWORK),
             "Mode, ports and name service; at most one.",
-        ),
+        )
+        .shown_as("Network"),
         Field::new("meta", "Meta", Kind::StringMap, "Names and texts, over the job's."),
-        Field::new("service", "Services", Kind::Blocks(&SERVICE), "What to announce, and its checks."),
+        Field::new("service", "Services", Kind::Blocks(&SERVICE), "What to announce, and its checks.")
+            .shown_as("Service"),
         Field::new(
             "shutdown_delay",
             "ShutdownDelay",
@@ -163,6 +170,7 @@ pub(crate) static UPDATE: Block = Block::new(
     "How a new version replaces the old one.",
     &[
         Field::new("stagger", "Stagger", Kind::Duration, "Wait between two rounds of migrations.")
+            .hidden()
             .pointer()
             .seconds(30),
         Field::new(
@@ -271,14 +279,15 @@ pub(super) static NETWORK: Block = Block::new(
     "The network that an allocation's tasks share.",
     &[
         Field::new("mode", "Mode", Kind::String, "`host`, `bridge`, `none` or `cni/<name>`."),
-        Field::new("device", "Device", Kind::String, "Set by the node."),
-        Field::new("cidr", "CIDR", Kind::String, "Set by the node."),
-        Field::new("ip", "IP", Kind::String, "Set by the node."),
+        Field::new("device", "Device", Kind::String, "Set by the node.").hidden(),
+        Field::new("cidr", "CIDR", Kind::String, "Set by the node.").hidden(),
+        Field::new("ip", "IP", Kind::String, "Set by the node.").hidden(),
         Field::new("dns", "DNS", Kind::Block(&DNS), "Name service inside the network."),
-        Field::new("", "ReservedPorts", Kind::Blocks(&PORT), "Ports with a fixed number (`static`)."),
-        Field::new("port", "DynamicPorts", Kind::Blocks(&PORT), "A port, by label."),
+        Field::new("", "ReservedPorts", Kind::Blocks(&PORT), "Ports with a fixed number (`static`).")
+            .shown_as("Static Port"),
+        Field::new("port", "DynamicPorts", Kind::Blocks(&PORT), "A port, by label.").shown_as("Dynamic Port"),
         Field::new("hostname", "Hostname", Kind::String, "Host name inside the network."),
-        Field::new("mbits", "MBits", Kind::Int, "Without effect.").pointer(),
+        Field::new("mbits", "MBits", Kind::Int, "Without effect.").hidden().pointer(),
         Field::new("cni", "CNI", Kind::Block(&CNI), "What a CNI plugin is given."),
     ],
 )
@@ -289,7 +298,8 @@ static PORT: Block = Block::new(
     "A port that tasks reach as `NOMAD_PORT_<label>`.",
     &[
         Field::new("name", "Label", Kind::String, "Name of the port; the block's label.").label(),
-        Field::new("static", "Value", Kind::Int, "Fixed number on the node; chosen when unset."),
+        Field::new("static", "Value", Kind::Int, "Fixed number on the node; chosen when unset.")
+            .shown_when_present(),
         Field::new("to", "To", Kind::Int, "Port inside the network; -1 is the same as outside."),
         Field::new("host_network", "HostNetwork", Kind::String, "Which of the node's networks.")
             .computed("`default`"),
@@ -298,7 +308,8 @@ static PORT: Block = Block::new(
             "IgnoreCollision",
             Kind::Bool,
             "Allow others on the same fixed number.",
-        ),
+        )
+        .shown_when_present(),
     ],
 )
 .omitting_empty();
@@ -363,16 +374,16 @@ pub(super) static SCALING: Block = Block::new(
     "ScalingPolicy",
     "Bounds for scaling, and the policy of an autoscaler.",
     &[
-        Field::new("", "ID", Kind::String, "Set by the server."),
+        Field::new("", "ID", Kind::String, "Set by the server.").hidden(),
         Field::new("", "Namespace", Kind::String, "Namespace of the job.").submitted(),
         Field::new("type", "Type", Kind::String, "`horizontal` for a group.")
             .computed("`horizontal` in a group"),
-        Field::new("", "Target", Kind::StringMap, "What is scaled."),
+        Field::new("", "Target", Kind::StringMap, "What is scaled.").hidden(),
         Field::new("policy", "Policy", Kind::Free, "For the autoscaler."),
         Field::new("min", "Min", Kind::Int, "Smallest count.").pointer().computed("the group's `count`"),
         Field::new("max", "Max", Kind::Int, "Largest count.").pointer(),
         Field::new("enabled", "Enabled", Kind::Bool, "The autoscaler may act.").pointer().computed("true"),
-        Field::new("", "CreateIndex", Kind::Uint, "Set by the server."),
-        Field::new("", "ModifyIndex", Kind::Uint, "Set by the server."),
+        Field::new("", "CreateIndex", Kind::Uint, "Set by the server.").hidden(),
+        Field::new("", "ModifyIndex", Kind::Uint, "Set by the server.").hidden(),
     ],
 );

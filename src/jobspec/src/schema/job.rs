@@ -14,6 +14,7 @@ pub static JOB: Block = Block::new(
             .pointer()
             .text("default"),
         Field::new("id", "ID", Kind::String, "Identity, unique in a namespace; the block's label.")
+            .hidden()
             .pointer()
             .text(""),
         Field::new("name", "Name", Kind::String, "Name for people.").pointer().computed("the job's id"),
@@ -45,12 +46,16 @@ pub static JOB: Block = Block::new(
         )
         .pointer()
         .text(""),
-        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What a node must be."),
-        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What a node should rather be."),
+        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What a node must be.")
+            .shown_as("Constraint"),
+        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What a node should rather be.")
+            .shown_as("Affinity"),
         Field::new("group", "TaskGroups", Kind::Blocks(&GROUP), "Tasks that run together on one node."),
-        Field::new("update", "Update", Kind::Block(&UPDATE), "How groups without their own `update` change."),
+        Field::new("update", "Update", Kind::Block(&UPDATE), "How groups without their own `update` change.")
+            .hidden(),
         Field::new("multiregion", "Multiregion", Kind::Block(&MULTIREGION), "Regions to run in."),
-        Field::new("spread", "Spreads", Kind::Blocks(&SPREAD), "What to spread allocations over."),
+        Field::new("spread", "Spreads", Kind::Blocks(&SPREAD), "What to spread allocations over.")
+            .shown_as("Spread"),
         Field::new("periodic", "Periodic", Kind::Block(&PERIODIC), "When to launch it (batch and sysbatch)."),
         Field::new(
             "parameterized",
@@ -75,24 +80,28 @@ pub static JOB: Block = Block::new(
             .text(""),
         Field::new("", "Dispatched", Kind::Bool, "It came from a dispatch."),
         Field::new("", "DispatchIdempotencyToken", Kind::String, "Token of the dispatch that made it.")
+            .hidden()
             .pointer(),
-        Field::new("", "Payload", Kind::Bytes, "Payload of the dispatch that made it."),
+        Field::new("", "Payload", Kind::Bytes, "Payload of the dispatch that made it.").hidden(),
         Field::new("consul_namespace", "ConsulNamespace", Kind::String, "Consul namespace of its services.")
             .pointer()
             .text(""),
         Field::new("vault_namespace", "VaultNamespace", Kind::String, "Vault namespace of its secrets.")
             .pointer()
             .text(""),
-        Field::new("", "NomadTokenID", Kind::String, "Token that submitted it.").pointer().text(""),
-        Field::new("", "Status", Kind::String, "Set by the server.").pointer().text(""),
-        Field::new("", "StatusDescription", Kind::String, "Set by the server.").pointer().text(""),
-        Field::new("", "Stable", Kind::Bool, "This version was deployed with success.").pointer().bool(false),
-        Field::new("", "Version", Kind::Uint, "Set by the server.").pointer().int(0),
-        Field::new("", "SubmitTime", Kind::Int, "Set by the server, in nanoseconds.").pointer(),
-        Field::new("", "CreateIndex", Kind::Uint, "Set by the server.").pointer().int(0),
-        Field::new("", "ModifyIndex", Kind::Uint, "Set by the server.").pointer().int(0),
-        Field::new("", "JobModifyIndex", Kind::Uint, "Set by the server.").pointer().int(0),
-        Field::new("", "VersionTag", Kind::Block(&VERSION_TAG), "Name that keeps this version."),
+        Field::new("", "NomadTokenID", Kind::String, "Token that submitted it.").hidden().pointer().text(""),
+        Field::new("", "Status", Kind::String, "Set by the server.").hidden().pointer().text(""),
+        Field::new("", "StatusDescription", Kind::String, "Set by the server.").hidden().pointer().text(""),
+        Field::new("", "Stable", Kind::Bool, "This version was deployed with success.")
+            .hidden()
+            .pointer()
+            .bool(false),
+        Field::new("", "Version", Kind::Uint, "Set by the server.").hidden().pointer().int(0),
+        Field::new("", "SubmitTime", Kind::Int, "Set by the server, in nanoseconds.").hidden().pointer(),
+        Field::new("", "CreateIndex", Kind::Uint, "Set by the server.").hidden().pointer().int(0),
+        Field::new("", "ModifyIndex", Kind::Uint, "Set by the server.").hidden().pointer().int(0),
+        Field::new("", "JobModifyIndex", Kind::Uint, "Set by the server.").hidden().pointer().int(0),
+        Field::new("", "VersionTag", Kind::Block(&VERSION_TAG), "Name that keeps this version.").hidden(),
         Field::new(
             "task",
             "",
@@ -168,7 +177,8 @@ pub(super) static SPREAD: Block = Block::new(
             "SpreadTarget",
             Kind::Blocks(&SPREAD_TARGET),
             "Share of one value; evenly when there is none.",
-        ),
+        )
+        .shown_as("SpreadTarget"),
     ],
 );
 
@@ -226,7 +236,9 @@ static MULTIREGION: Block = Block::new(
             Kind::Block(&MULTIREGION_STRATEGY),
             "How the regions follow each other.",
         ),
-        Field::new("region", "Regions", Kind::Blocks(&MULTIREGION_REGION), "One region.").empty(),
+        Field::new("region", "Regions", Kind::Blocks(&MULTIREGION_REGION), "One region.")
+            .shown_as("Region")
+            .empty(),
     ],
 );
 
@@ -265,7 +277,7 @@ static UI: Block = Block::new(
     "What the web page shows beside the job.",
     &[
         Field::new("description", "Description", Kind::String, "Markdown, at most 1,000 characters."),
-        Field::new("link", "Links", Kind::Blocks(&UI_LINK), "A link to somewhere else."),
+        Field::new("link", "Links", Kind::Blocks(&UI_LINK), "A link to somewhere else.").shown_as("Link"),
     ],
 );
 

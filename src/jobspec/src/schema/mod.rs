@@ -51,8 +51,23 @@ pub struct Field {
     pub label: bool,
     /// Left out of the API form while it is null.
     pub omit_null: bool,
+    /// How a plan shows it.
+    pub diff: Diff,
     /// One line for the reference.
     pub doc: &'static str,
+}
+
+/// How the diff of a plan shows a field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Diff {
+    /// Under its JSON name.
+    Shown,
+    /// Under this name.
+    As(&'static str),
+    /// Under its JSON name, and only where it is present.
+    WhenPresent,
+    /// Not at all: it is not the user's, or has no effect.
+    Hidden,
 }
 
 /// What a field holds.
@@ -166,6 +181,7 @@ impl Field {
             form: Form::Both,
             label: false,
             omit_null: false,
+            diff: Diff::Shown,
             doc,
         }
     }
@@ -228,6 +244,30 @@ impl Field {
     const fn omit_null(mut self) -> Self {
         self.omit_null = true;
         self
+    }
+
+    const fn shown_as(mut self, name: &'static str) -> Self {
+        self.diff = Diff::As(name);
+        self
+    }
+
+    const fn shown_when_present(mut self) -> Self {
+        self.diff = Diff::WhenPresent;
+        self
+    }
+
+    const fn hidden(mut self) -> Self {
+        self.diff = Diff::Hidden;
+        self
+    }
+
+    /// The name in a plan's diff, unless it is not shown there.
+    pub fn diff_name(&self) -> Option<&'static str> {
+        match self.diff {
+            Diff::Shown | Diff::WhenPresent => Some(self.json).filter(|name| !name.is_empty()),
+            Diff::As(name) => Some(name),
+            Diff::Hidden => None,
+        }
     }
 
     /// Whether this is written as a block in a job file.

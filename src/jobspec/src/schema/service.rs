@@ -41,7 +41,7 @@ pub(super) static SERVICE: Block = Block::new(
         )
         .text("auto"),
         Field::new("address", "Address", Kind::String, "The address itself."),
-        Field::new("check", "Checks", Kind::Blocks(&CHECK), "A check."),
+        Field::new("check", "Checks", Kind::Blocks(&CHECK), "A check.").shown_as("Check"),
         Field::new(
             "check_restart",
             "CheckRestart",
@@ -207,7 +207,7 @@ static SIDECAR_TASK: Block = Block::new(
             .seconds(5),
         Field::new("logs", "LogConfig", Kind::Block(&LOGS), "How its output is kept.")
             .computed("as a task's"),
-        Field::new("", "Identities", Kind::Blocks(&IDENTITY), "Workload identities."),
+        Field::new("", "Identities", Kind::Blocks(&IDENTITY), "Workload identities.").shown_as("Identity"),
         Field::new("shutdown_delay", "ShutdownDelay", Kind::Duration, "Wait before stopping.")
             .nullable()
             .int(0),
@@ -217,7 +217,8 @@ static SIDECAR_TASK: Block = Block::new(
             "VolumeMounts",
             Kind::Blocks(&super::task::VOLUME_MOUNT),
             "Mounts a volume of the group.",
-        ),
+        )
+        .shown_as("VolumeMount"),
     ],
 );
 
@@ -229,7 +230,8 @@ static PROXY: Block = Block::new(
         Field::new("local_service_port", "LocalServicePort", Kind::Int, "Port of the service."),
         Field::new("expose", "Expose", Kind::Block(&EXPOSE), "Paths that need no mesh."),
         Field::new("", "ExposeConfig", Kind::Block(&EXPOSE), "Old form of `Expose`.").submitted(),
-        Field::new("upstreams", "Upstreams", Kind::Blocks(&UPSTREAM), "A service that it reaches."),
+        Field::new("upstreams", "Upstreams", Kind::Blocks(&UPSTREAM), "A service that it reaches.")
+            .shown_as("Upstream"),
         Field::new(
             "transparent_proxy",
             "TransparentProxy",
@@ -244,7 +246,7 @@ static EXPOSE: Block = Block::new(
     "ConsulExposeConfig",
     "Paths that need no mesh.",
     &[
-        Field::new("path", "Paths", Kind::Blocks(&EXPOSE_PATH), "One path."),
+        Field::new("path", "Paths", Kind::Blocks(&EXPOSE_PATH), "One path.").shown_as("Path"),
         Field::new("", "Path", Kind::Blocks(&EXPOSE_PATH), "Old form of `Paths`.").submitted(),
     ],
 );
@@ -377,7 +379,7 @@ static INGRESS: Block = Block::new(
     "A gateway into the mesh.",
     &[
         Field::new("tls", "TLS", Kind::Block(&GATEWAY_TLS), "TLS of all listeners."),
-        Field::new("listener", "Listeners", Kind::Blocks(&LISTENER), "A listener."),
+        Field::new("listener", "Listeners", Kind::Blocks(&LISTENER), "A listener.").shown_as("Listener"),
     ],
 );
 
@@ -408,7 +410,8 @@ static LISTENER: Block = Block::new(
     &[
         Field::new("port", "Port", Kind::Int, "Port."),
         Field::new("protocol", "Protocol", Kind::String, "`tcp`, `http`, `http2` or `grpc`.").text("tcp"),
-        Field::new("service", "Services", Kind::Blocks(&INGRESS_SERVICE), "A service behind it."),
+        Field::new("service", "Services", Kind::Blocks(&INGRESS_SERVICE), "A service behind it.")
+            .shown_as("Service"),
     ],
 );
 
@@ -457,7 +460,8 @@ static HEADER_CHANGES: Block = Block::new(
 static TERMINATING: Block = Block::new(
     "ConsulTerminatingConfigEntry",
     "A gateway out of the mesh.",
-    &[Field::new("service", "Services", Kind::Blocks(&LINKED_SERVICE), "A service outside.")],
+    &[Field::new("service", "Services", Kind::Blocks(&LINKED_SERVICE), "A service outside.")
+        .shown_as("Service")],
 );
 
 static LINKED_SERVICE: Block = Block::new(

@@ -9,7 +9,9 @@ pub(super) static TASK: Block = Block::new(
     "Task",
     "One process or container, run by a driver.",
     &[
-        Field::new("name", "Name", Kind::String, "Name, unique in the group; the block's label.").label(),
+        Field::new("name", "Name", Kind::String, "Name, unique in the group; the block's label.")
+            .hidden()
+            .label(),
         Field::new(
             "driver",
             "Driver",
@@ -19,10 +21,13 @@ pub(super) static TASK: Block = Block::new(
         Field::new("user", "User", Kind::String, "User that it runs as."),
         Field::new("lifecycle", "Lifecycle", Kind::Block(&LIFECYCLE), "When it runs beside the main tasks."),
         Field::new("config", "Config", Kind::Free, "What the driver is told; see the driver."),
-        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What a node must be."),
-        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What a node should rather be."),
+        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What a node must be.")
+            .shown_as("Constraint"),
+        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What a node should rather be.")
+            .shown_as("Affinity"),
         Field::new("env", "Env", Kind::StringMap, "Environment variables."),
-        Field::new("service", "Services", Kind::Blocks(&SERVICE), "What to announce, and its checks."),
+        Field::new("service", "Services", Kind::Blocks(&SERVICE), "What to announce, and its checks.")
+            .shown_as("Service"),
         Field::new("resources", "Resources", Kind::Block(&RESOURCES), "What it needs."),
         Field::new("restart", "RestartPolicy", Kind::Block(&RESTART), "Over the group's `restart`.")
             .computed("the group's"),
@@ -31,10 +36,12 @@ pub(super) static TASK: Block = Block::new(
             .pointer()
             .seconds(5),
         Field::new("logs", "LogConfig", Kind::Block(&LOGS), "How its output is kept."),
-        Field::new("artifact", "Artifacts", Kind::Blocks(&ARTIFACT), "A file to fetch before the start."),
+        Field::new("artifact", "Artifacts", Kind::Blocks(&ARTIFACT), "A file to fetch before the start.")
+            .shown_as("Artifact"),
         Field::new("vault", "Vault", Kind::Block(&VAULT), "Access to Vault."),
         Field::new("consul", "Consul", Kind::Block(&CONSUL), "Access to Consul."),
-        Field::new("template", "Templates", Kind::Blocks(&TEMPLATE), "A file made from a template."),
+        Field::new("template", "Templates", Kind::Blocks(&TEMPLATE), "A file made from a template.")
+            .shown_as("Template"),
         Field::new(
             "dispatch_payload",
             "DispatchPayload",
@@ -46,8 +53,10 @@ pub(super) static TASK: Block = Block::new(
             "VolumeMounts",
             Kind::Blocks(&VOLUME_MOUNT),
             "Mounts a volume of the group.",
-        ),
+        )
+        .shown_as("VolumeMount"),
         Field::new("csi_plugin", "CSIPluginConfig", Kind::Block(&CSI_PLUGIN), "The task is a CSI plugin.")
+            .shown_as("CSIPluginConfig")
             .omit_null(),
         Field::new("leader", "Leader", Kind::Bool, "When it ends, the others of the group end."),
         Field::new(
@@ -63,16 +72,20 @@ pub(super) static TASK: Block = Block::new(
             "ScalingPolicies",
             Kind::Blocks(&SCALING),
             "Policy of an autoscaler, labelled `cpu` or `mem`.",
-        ),
-        Field::new("secret", "Secrets", Kind::Blocks(&SECRET), "A secret to read before the start."),
+        )
+        .shown_as("ScalingPolicy"),
+        Field::new("secret", "Secrets", Kind::Blocks(&SECRET), "A secret to read before the start.")
+            .shown_as("Secret"),
         Field::new("", "Identity", Kind::Block(&IDENTITY), "The default workload identity."),
         Field::new(
             "identity",
             "Identities",
             Kind::Blocks(&IDENTITY),
             "A workload identity; without a name, the default one.",
-        ),
-        Field::new("action", "Actions", Kind::Blocks(&ACTION), "A command that users may run in the task."),
+        )
+        .shown_as("Identity"),
+        Field::new("action", "Actions", Kind::Blocks(&ACTION), "A command that users may run in the task.")
+            .shown_as("Action"),
         Field::new("schedule", "Schedule", Kind::Block(&SCHEDULE), "When the task is paused."),
     ],
 );
@@ -103,8 +116,9 @@ pub(crate) static RESOURCES: Block = Block::new(
         )
         .pointer(),
         Field::new("disk", "DiskMB", Kind::Int, "Without effect; see `ephemeral_disk`.").pointer(),
-        Field::new("network", "Networks", Kind::Blocks(&NETWORK), "Old place of `network`."),
-        Field::new("device", "Devices", Kind::Blocks(&DEVICE), "A device."),
+        Field::new("network", "Networks", Kind::Blocks(&NETWORK), "Old place of `network`.")
+            .shown_as("Network"),
+        Field::new("device", "Devices", Kind::Blocks(&DEVICE), "A device.").shown_as("Device"),
         Field::new("numa", "NUMA", Kind::Block(&NUMA), "Closeness of cores and devices."),
         Field::new("secrets", "SecretsMB", Kind::Int, "Size of the secrets directory in MB.").pointer(),
         Field::new("iops", "IOPS", Kind::Int, "Without effect.").pointer(),
@@ -123,8 +137,10 @@ static DEVICE: Block = Block::new(
         )
         .label(),
         Field::new("count", "Count", Kind::Uint, "How many.").pointer().int(1),
-        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What the device must be."),
-        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What the device should rather be."),
+        Field::new("constraint", "Constraints", Kind::Blocks(&CONSTRAINT), "What the device must be.")
+            .shown_as("Constraint"),
+        Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What the device should rather be.")
+            .shown_as("Affinity"),
     ],
 );
 
@@ -133,7 +149,7 @@ static NUMA: Block = Block::new(
     "Closeness of cores and devices.",
     &[
         Field::new("affinity", "Affinity", Kind::String, "`none`, `prefer` or `require`.").text("none"),
-        Field::new("devices", "Devices", Kind::Strings, "Devices that must be close."),
+        Field::new("devices", "Devices", Kind::Strings, "Devices that must be close.").shown_as("Device"),
     ],
 );
 
