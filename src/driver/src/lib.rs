@@ -11,13 +11,16 @@
 //! Read [`Driver`] first, then [`TaskConfig`].
 
 mod census;
+pub mod cgroup;
 mod driver;
 mod error;
 mod events;
 mod exec;
 mod fingerprint;
 mod id;
+pub mod process;
 pub mod schema;
+pub mod shim;
 mod signals;
 mod stats;
 mod task;

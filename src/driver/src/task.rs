@@ -138,9 +138,6 @@ pub struct TaskDirs {
     pub secrets: PathBuf,
     /// Where `<task>.stdout.N` and `<task>.stderr.N` go.
     pub logs: PathBuf,
-    /// A directory for the driver's own records of this task, which the task itself must not reach: on the agent's
-    /// side, mode 0700, outside the allocation's directory. Drivers make one directory a launch in it.
-    pub state: PathBuf,
 }
 
 /// One port of the allocation.
