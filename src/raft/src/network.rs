@@ -1,0 +1,229 @@
+//! The way to other servers: the trait that the caller fills in, and openraft's view of it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use openraft::{
+    RPCTypes, RaftNetworkFactory,
+    error::{NetworkError as RaftNetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    network::{RPCOption, v2::RaftNetworkV2},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+        VoteRequest, VoteResponse,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::AsyncRead;
+
+use crate::{
+    config::SNAPSHOT_DEADLINE,
+    journal::Journal,
+    snapshot::SnapshotData,
+    types::{Peer, Types, Vote, entry_weight, vote, vote_record},
+    wire::{
+        Envelope, WireAppend, WireAppended, WireInstalled, WireMeta, WireSnapshot, WireTransfer, WireTransferred,
+        WireVote, WireVoted, decode, encode,
+    },
+};
+
+/// Bytes of entries in one message; at least one entry goes, however large.
+const APPEND_BYTES_MAX: usize = 2 << 20;
+/// How long entries may take to arrive and become durable elsewhere. Signs of life have their own, shorter deadline, so
+/// this one only has to be longer than a slow disk takes.
+const APPEND_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A snapshot on its way to another server.
+pub type SnapshotStream = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What a message asks for; the receiver passes it to [`crate::Raft::handle`] together with the bytes.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum RpcKind {
+    /// Store entries, or know that the leader lives.
+    Append,
+    /// Vote.
+    Vote,
+    /// Tell whether you would vote.
+    PreVote,
+    /// Stand for election at once: the leader hands over.
+    TransferLeader,
+}
+
+/// Why another server did not answer.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NetworkError {
+    /// There is no way to it at present; trying again at once is pointless.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// No answer in time; it may have acted all the same.
+    #[error("no answer in time")]
+    Timeout,
+    /// It answered that it can not do it, or the connection broke.
+    #[error("failed: {0}")]
+    Failed(String),
+}
+
+/// Carries messages to other servers. Implemented by the caller; one instance serves all targets.
+pub trait Network: Send + Sync + 'static {
+    /// Sends one message and returns the answer. Messages to one target may overtake each other.
+    fn call(
+        &self,
+        target: &Peer,
+        kind: RpcKind,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Bytes, NetworkError>> + Send;
+
+    /// Sends a snapshot; the receiver passes `meta` and the stream to [`crate::Raft::receive_snapshot`], and its answer
+    /// comes back. The future is dropped when the transfer is to end.
+    fn send_snapshot(
+        &self,
+        target: &Peer,
+        meta: Bytes,
+        stream: SnapshotStream,
+    ) -> impl Future<Output = Result<Bytes, NetworkError>> + Send;
+}
+
+/// Makes links to other servers.
+pub(crate) struct Links<N> {
+    pub network: Arc<N>,
+    pub me: u64,
+    pub journal: Journal,
+}
+
+/// The way to one other server.
+pub(crate) struct Link<N> {
+    network: Arc<N>,
+    me: u64,
+    target: Peer,
+    journal: Journal,
+}
+
+impl<N: Network> RaftNetworkFactory<Types> for Links<N> {
+    type Network = Link<N>;
+
+    async fn new_client(&mut self, target: u64, node: &Peer) -> Self::Network {
+        let target = Peer { id: target, ..node.clone() };
+        Link { network: self.network.clone(), me: self.me, target, journal: self.journal.clone() }
+    }
+}
+
+impl<N: Network> Link<N> {
+    fn envelope<T>(&self, body: T) -> Envelope<T> {
+        let cluster = self.journal.cluster().map(|marker| marker.0);
+        Envelope { to: self.target.id, from: self.me, cluster, body }
+    }
+
+    async fn ask<T: Serialize, A: DeserializeOwned>(
+        &self,
+        kind: RpcKind,
+        body: T,
+        deadline: Duration,
+    ) -> Result<A, RPCError<Types>> {
+        let payload = encode(&self.envelope(body));
+        let call = self.network.call(&self.target, kind, payload, deadline);
+        let answer = match tokio::time::timeout(deadline, call).await {
+            Ok(answer) => answer.map_err(|error| self.rpc_error(kind, deadline, &error))?,
+            Err(_) => return Err(self.rpc_error(kind, deadline, &NetworkError::Timeout)),
+        };
+        decode(&answer).map_err(|reason| RPCError::Network(RaftNetworkError::from_string(reason)))
+    }
+
+    fn rpc_error(&self, kind: RpcKind, timeout: Duration, error: &NetworkError) -> RPCError<Types> {
+        match error {
+            NetworkError::Unreachable(reason) => RPCError::Unreachable(Unreachable::from_string(reason)),
+            NetworkError::Failed(reason) => RPCError::Network(RaftNetworkError::from_string(reason)),
+            NetworkError::Timeout => {
+                let action = match kind {
+                    RpcKind::Append => RPCTypes::AppendEntries,
+                    RpcKind::Vote | RpcKind::PreVote => RPCTypes::Vote,
+                    RpcKind::TransferLeader => RPCTypes::TransferLeader,
+                };
+                RPCError::Timeout(Timeout { action, id: self.me, target: self.target.id, timeout })
+            }
+        }
+    }
+}
+
+impl<N: Network> RaftNetworkV2<Types> for Link<N> {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let mut bytes = 0;
+        let fitting = rpc.entries.iter().take_while(|entry| {
+            let first = bytes == 0;
+            bytes += entry_weight(entry);
+            first || bytes <= APPEND_BYTES_MAX
+        });
+        let count = fitting.count();
+        let deadline = if count == 0 { option.soft_ttl() } else { APPEND_DEADLINE };
+        let body = WireAppend::new(&rpc, &rpc.entries[..count]);
+        let answer: WireAppended = self.ask(RpcKind::Append, body, deadline).await?;
+        match AppendEntriesResponse::from(answer) {
+            AppendEntriesResponse::Success if count < rpc.entries.len() => {
+                let last = rpc.entries[..count].last().map(|entry| entry.log_id);
+                Ok(AppendEntriesResponse::PartialSuccess(last.or(rpc.prev_log_id)))
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let answer: WireVoted = self.ask(RpcKind::Vote, WireVote::from(&rpc), option.soft_ttl()).await?;
+        Ok(answer.into())
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let answer: WireVoted = self.ask(RpcKind::PreVote, WireVote::from(&rpc), option.soft_ttl()).await?;
+        Ok(answer.into())
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote_of_leader: Vote,
+        snapshot: openraft::alias::SnapshotOf<Types, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let body = WireSnapshot { vote: vote_record(&vote_of_leader), meta: WireMeta::from(&snapshot.meta) };
+        let meta = encode(&self.envelope(body));
+        let failed = |reason: String| StreamingError::Network(RaftNetworkError::from_string(reason));
+        let stream = snapshot.snapshot.stream().map_err(|error| failed(error.to_string()))?;
+        let send = self.network.send_snapshot(&self.target, meta, stream);
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(SNAPSHOT_DEADLINE, send) => answer,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(NetworkError::Unreachable(reason))) => {
+                return Err(StreamingError::Unreachable(Unreachable::from_string(reason)));
+            }
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => return Err(failed("the snapshot did not arrive in time".to_owned())),
+        };
+        let installed: WireInstalled = decode(&answer).map_err(failed)?;
+        Ok(SnapshotResponse::new(vote(installed.vote)))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let answer: WireTransferred =
+            self.ask(RpcKind::TransferLeader, WireTransfer::from(&req), option.soft_ttl()).await?;
+        Ok(answer.into())
+    }
+}

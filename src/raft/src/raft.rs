@@ -1,0 +1,712 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use openraft::{
+    ChangeMembers, RaftMetrics, ReadPolicy, Snapshot,
+    async_runtime::WatchReceiver,
+    error::{
+        ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
+    },
+};
+use runtime::Env;
+use tokio::{io::AsyncRead, io::AsyncReadExt, sync::watch};
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::{Config, IoMode, Storage},
+    error::{BootstrapError, ChangeError, Fault, HandleError, OpenError, ProposeError, ReadError},
+    fault::FaultCell,
+    journal::Journal,
+    leadership::{Leadership, follow},
+    log::{ClusterMarker, Counts, FjallLog, LogStore, MemoryLog},
+    machine::{Machine, StateMachine, lock, run},
+    network::{Links, Network, RpcKind},
+    snapshot::{SNAPSHOT_DIR, SnapshotData, SnapshotStore},
+    types::{Command, LogPoint, Members, Peer, SnapshotMeta, Types, point, vote},
+    wire::{
+        Envelope, WireAppend, WireAppended, WireInstalled, WireSnapshot, WireTransfer, WireTransferred, WireVote,
+        WireVoted, decode, encode,
+    },
+};
+
+type Inner<S> = openraft::Raft<Types, Machine<S>>;
+
+/// A fresh leader holds proposals back until a quorum has confirmed its lease; this is how long a proposal waits
+/// between two tries. The whole wait is bounded by the longest election timeout.
+const LEASE_RETRY: Duration = Duration::from_millis(2);
+/// Entries since the last snapshot, in thresholds, that make one due before its time: at a hundred thousand commands
+/// a second the log would otherwise outgrow memory between two looks.
+const SNAPSHOT_EARLY_FACTOR: u64 = 16;
+/// Time between looks for an early snapshot.
+const SNAPSHOT_LOOK: Duration = Duration::from_secs(1);
+/// Bytes taken from a snapshot stream at a time.
+const RECEIVE_BYTES: usize = 256 << 10;
+
+/// One server's part in replication. A handle: clones share everything.
+pub struct Raft<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S: StateMachine> {
+    raft: Inner<S>,
+    me: Peer,
+    state: Arc<Mutex<S>>,
+    journal: Journal,
+    snapshots: Arc<SnapshotStore>,
+    fault: FaultCell,
+    leadership: Arc<watch::Sender<Leadership>>,
+    applied: watch::Receiver<Option<u64>>,
+    config: Config,
+    env: Env,
+}
+
+impl<S: StateMachine> Clone for Raft<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+/// How sure a read must be that the leader is still the leader.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReadMode {
+    /// A majority says so: a round trip, no clock.
+    Quorum,
+    /// A majority said so within the lease: no round trip, trusts that clocks run at nearly the same speed.
+    Lease,
+}
+
+/// Where one server stands; for operators.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Status {
+    /// Who leads.
+    pub leadership: Leadership,
+    /// Who takes part, as far as this server knows.
+    pub members: Members,
+    /// The index of the entry that made them so.
+    pub members_index: u64,
+    /// The last entry in the log.
+    pub last_log: Option<u64>,
+    /// The last entry known to be committed.
+    pub committed: Option<LogPoint>,
+    /// The last entry that was applied.
+    pub applied: Option<LogPoint>,
+    /// The last entry that a snapshot covers.
+    pub snapshot: Option<LogPoint>,
+    /// The last entry that was removed from the log.
+    pub purged: Option<LogPoint>,
+    /// On the leader: up to where each other server has the log.
+    pub matched: BTreeMap<u64, Option<LogPoint>>,
+}
+
+impl<S: StateMachine> Raft<S> {
+    /// Opens this server's log and snapshots, restores the state machine and begins to take part.
+    ///
+    /// A server that was the only voter is elected at once. An empty one waits for [`Raft::bootstrap`] or for a leader.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]; [`OpenError::must_rejoin`] tells what to do about it.
+    pub async fn open<N: Network>(
+        config: Config,
+        me: Peer,
+        state: S,
+        network: Arc<N>,
+        env: &Env,
+    ) -> Result<Self, OpenError> {
+        let storage = config.storage.clone();
+        let mark_sync = config.mark_sync;
+        let open = move || match storage {
+            Storage::Directory(dir) => {
+                let log = FjallLog::open(&dir, mark_sync)?;
+                Ok((Box::new(log) as Box<dyn LogStore>, snapshots_in(&dir)?))
+            }
+            Storage::Memory(disk) => {
+                let log = MemoryLog::open(disk.clone())?;
+                Ok((Box::new(log) as Box<dyn LogStore>, SnapshotStore::Memory(disk)))
+            }
+        };
+        let (store, snapshots) = match config.io {
+            IoMode::Inline => open()?,
+            IoMode::Thread => env.spawn_blocking(open).await.map_err(start_error)??,
+        };
+        Self::open_with(config, me, state, network, env, store, snapshots).await
+    }
+
+    async fn open_with<N: Network>(
+        config: Config,
+        me: Peer,
+        state: S,
+        network: Arc<N>,
+        env: &Env,
+        store: Box<dyn LogStore>,
+        snapshots: SnapshotStore,
+    ) -> Result<Self, OpenError> {
+        let fault = FaultCell::new();
+        let found = store.found();
+        let snapshots = Arc::new(snapshots);
+        let current = current_snapshot(&snapshots, found.purged, config.io, env).await?;
+        let journal = Journal::start(store, config.io, fault.clone(), env);
+        let state = Arc::new(Mutex::new(state));
+        let machine =
+            Machine::new(state.clone(), snapshots.clone(), current, config.io, env, fault.clone());
+        let applied = machine.progress();
+        let links = Links { network, me: me.id, journal: journal.clone() };
+        let openraft_config = config.for_openraft().validate().map_err(start_error)?;
+        let started =
+            openraft::Raft::new(me.id, Arc::new(openraft_config), links, journal.clone(), machine).await;
+        let raft = match started {
+            Ok(raft) => raft,
+            Err(error) => {
+                journal.close().await;
+                return Err(start_error(error));
+            }
+        };
+        let leadership = follow(raft.metrics(), fault.clone(), env);
+        let shared = Shared {
+            raft,
+            me,
+            state,
+            journal,
+            snapshots,
+            fault,
+            leadership,
+            applied,
+            config,
+            env: env.clone(),
+        };
+        let raft = Self { shared: Arc::new(shared) };
+        raft.elect_if_alone().await.map_err(start_error)?;
+        raft.watch_snapshots();
+        info!(id = raft.shared.me.id, last = ?found.last, "replication started");
+        Ok(raft)
+    }
+
+    /// Founds a cluster of `members`, which include this server.
+    ///
+    /// Several founders may each call it with the same members and marker. A server that has ever held anything refuses,
+    /// whatever the caller believes.
+    ///
+    /// # Errors
+    ///
+    /// See [`BootstrapError`].
+    pub async fn bootstrap(&self, members: &[Peer], cluster: ClusterMarker) -> Result<(), BootstrapError> {
+        if !self.shared.journal.is_empty() {
+            return Err(BootstrapError::NotEmpty);
+        }
+        let stopped = |reason: String| BootstrapError::Stopped { reason };
+        self.shared.journal.save_cluster(cluster).await.map_err(|error| stopped(error.to_string()))?;
+        let nodes: BTreeMap<u64, Peer> = members.iter().map(|peer| (peer.id, peer.clone())).collect();
+        if nodes.len() != members.len() {
+            return Err(BootstrapError::Members { reason: "two members have the same id".to_owned() });
+        }
+        self.shared.raft.initialize(nodes).await.map_err(|error| match error {
+            RaftError::APIError(InitializeError::NotAllowed(_)) => BootstrapError::NotEmpty,
+            RaftError::APIError(InitializeError::NotInMembers(error)) => {
+                BootstrapError::Members { reason: error.to_string() }
+            }
+            RaftError::Fatal(fatal) => stopped(self.why_stopped(&fatal)),
+        })
+    }
+
+    /// Tells whether this server has a log or a vote.
+    pub fn has_state(&self) -> bool {
+        !self.shared.journal.is_empty()
+    }
+
+    /// Names the cluster that this server belongs to, once it does.
+    pub fn cluster(&self) -> Option<ClusterMarker> {
+        self.shared.journal.cluster()
+    }
+
+    /// This server.
+    pub fn me(&self) -> &Peer {
+        &self.shared.me
+    }
+
+    /// Has a command agreed on and applied, and returns its index and the state machine's answer.
+    ///
+    /// Many may be under way at once; those that wait share a sync. Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProposeError`], which tells for each case whether the command may take effect.
+    pub async fn propose(&self, command: Bytes) -> Result<(u64, S::Response), ProposeError> {
+        let max = self.shared.config.entry_bytes_max;
+        if command.len() > max {
+            return Err(ProposeError::TooLarge { size: command.len(), max });
+        }
+        let deadline = self.shared.env.now() + self.shared.config.election_max;
+        loop {
+            match self.shared.raft.client_write(Command(command.clone())).await {
+                Ok(written) => {
+                    let index = written.log_id.index;
+                    let response = written.data.take::<S::Response>();
+                    return Ok((index, response.expect("every command is answered by the state machine of this type")));
+                }
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                    let waits = forward.reason == ForwardReason::LeaseExpired;
+                    if !waits || self.shared.env.now() >= deadline {
+                        return Err(ProposeError::NotLeader { leader: self.forward(forward) });
+                    }
+                    self.shared.env.sleep(LEASE_RETRY).await;
+                }
+                Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => return Err(ProposeError::Unknown),
+                Err(RaftError::APIError(error)) => return Err(ProposeError::Stopped { reason: error.to_string() }),
+                Err(RaftError::Fatal(fatal)) => {
+                    return Err(ProposeError::Stopped { reason: self.why_stopped(&fatal) });
+                }
+            }
+        }
+    }
+
+    /// Tells whether this server believes that it leads.
+    pub fn is_leader(&self) -> bool {
+        self.shared.leadership.borrow().is_leader()
+    }
+
+    /// Tells who leads, if known; perhaps this server.
+    pub fn leader(&self) -> Option<Peer> {
+        match &*self.shared.leadership.borrow() {
+            Leadership::Leader { .. } => Some(self.shared.me.clone()),
+            Leadership::Follower { leader, .. } => Some(leader.clone()),
+            Leadership::Unknown { .. } | Leadership::Stopped => None,
+        }
+    }
+
+    /// Follows who leads.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.shared.leadership.subscribe()
+    }
+
+    /// Waits until this server, being the leader, has applied all that was committed before the call, and returns the
+    /// index up to which that is so. A read of the state after it sees every write acknowledged before it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub async fn barrier(&self, mode: ReadMode) -> Result<u64, ReadError> {
+        let policy = match mode {
+            ReadMode::Quorum => ReadPolicy::ReadIndex,
+            ReadMode::Lease => ReadPolicy::LeaseRead,
+        };
+        match self.shared.raft.ensure_linearizable(policy).await {
+            Ok(read) => Ok(read.index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ReadError::NotLeader { leader: self.forward(forward) })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadError::NoQuorum),
+            Err(RaftError::Fatal(fatal)) => Err(ReadError::Stopped { reason: self.why_stopped(&fatal) }),
+        }
+    }
+
+    /// The index of the last applied entry.
+    pub fn applied_index(&self) -> Option<u64> {
+        *self.shared.applied.borrow()
+    }
+
+    /// Follows the index of the last applied entry.
+    pub fn applied(&self) -> watch::Receiver<Option<u64>> {
+        self.shared.applied.clone()
+    }
+
+    /// Looks at the state machine, between two commands. Must be short: commands wait meanwhile.
+    pub fn with_state<T>(&self, look: impl FnOnce(&S) -> T) -> T {
+        look(&lock(&self.shared.state))
+    }
+
+    /// Makes a server receive the log without a vote. With `wait`, returns when it has the log up to this change; how
+    /// long that may take is for the caller to bound, and dropping the future does not take the change back.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn add_learner(&self, peer: Peer, wait: bool) -> Result<u64, ChangeError> {
+        let id = peer.id;
+        let written = self.shared.raft.add_learner(id, peer, false).await;
+        let index = written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))?;
+        let mut metrics = self.shared.raft.metrics();
+        while wait {
+            {
+                let current = metrics.borrow_watched();
+                let Some(replication) = &current.replication else {
+                    return Err(ChangeError::NotLeader { leader: self.leader() });
+                };
+                let matched = replication.get(&id).cloned().flatten();
+                if matched.is_some_and(|at| at.index >= index) {
+                    break;
+                }
+            }
+            let stopped = |_| ChangeError::Stopped { reason: self.why_stopped(&Fatal::Stopped) };
+            metrics.changed().await.map_err(stopped)?;
+        }
+        Ok(index)
+    }
+
+    /// Gives learners a vote.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn promote(&self, ids: BTreeSet<u64>) -> Result<u64, ChangeError> {
+        self.change(ChangeMembers::AddVoterIds(ids)).await
+    }
+
+    /// Makes exactly these servers the voters; all must be members. Those that lose their vote are removed.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn change_membership(&self, voters: BTreeSet<u64>) -> Result<u64, ChangeError> {
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    /// Removes a server, voter or learner. A leader that removes itself hands over first.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn remove(&self, id: u64) -> Result<u64, ChangeError> {
+        let ids = BTreeSet::from([id]);
+        let voter = self.members().voter_ids().contains(&id);
+        let change = if voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
+        self.change(change).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<u64, ChangeError> {
+        let written = self.shared.raft.change_membership(change, false).await;
+        written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))
+    }
+
+    /// Tells who takes part.
+    pub fn members(&self) -> Members {
+        Members::from_raft(self.metrics().membership_config.membership())
+    }
+
+    /// Begins a snapshot, and purges what it covers; returns before either is done.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Stopped`].
+    pub async fn snapshot(&self) -> Result<(), ChangeError> {
+        let begun = self.shared.raft.trigger().snapshot().await;
+        begun.map_err(|fatal| ChangeError::Stopped { reason: self.why_stopped(&fatal) })
+    }
+
+    /// Asks a voter to take over; returns before it has. The leader takes no proposals until then, or until it gives up.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Refused`] when it is no voter, [`ChangeError::NotLeader`], [`ChangeError::Stopped`].
+    pub async fn transfer_leader(&self, to: u64) -> Result<(), ChangeError> {
+        if !self.is_leader() {
+            return Err(ChangeError::NotLeader { leader: self.leader() });
+        }
+        if !self.members().voter_ids().contains(&to) {
+            return Err(ChangeError::Refused { reason: format!("server {to} is not a voter") });
+        }
+        let begun = self.shared.raft.trigger().transfer_leader(to).await;
+        begun.map_err(|fatal| ChangeError::Stopped { reason: self.why_stopped(&fatal) })
+    }
+
+    /// Tells where this server stands.
+    pub fn status(&self) -> Status {
+        let metrics = self.metrics();
+        let membership = &metrics.membership_config;
+        Status {
+            leadership: Leadership::of(&metrics),
+            members: Members::from_raft(membership.membership()),
+            members_index: membership.log_id().as_ref().map_or(0, |at| at.index),
+            last_log: metrics.last_log_index,
+            committed: metrics.cluster_committed.max(metrics.local_committed).as_ref().map(point),
+            applied: metrics.last_applied.as_ref().map(point),
+            snapshot: metrics.snapshot.as_ref().map(point),
+            purged: metrics.purged.as_ref().map(point),
+            matched: metrics
+                .replication
+                .iter()
+                .flatten()
+                .map(|(id, matched)| (*id, matched.as_ref().map(point)))
+                .collect(),
+        }
+    }
+
+    /// Tells how much this server has written since it was opened.
+    pub fn log_counts(&self) -> Counts {
+        self.shared.journal.counts()
+    }
+
+    /// The figures that `agent-info` shows under `raft`.
+    pub fn stats(&self) -> BTreeMap<String, String> {
+        let status = self.status();
+        let counts = self.log_counts();
+        let index = |at: Option<LogPoint>| at.map_or(0, |at| at.index).to_string();
+        let term = match status.leadership {
+            Leadership::Leader { term } | Leadership::Follower { term, .. } | Leadership::Unknown { term } => term,
+            Leadership::Stopped => 0,
+        };
+        let voters = status.members.voter_ids();
+        let state = match &status.leadership {
+            Leadership::Leader { .. } => "Leader",
+            Leadership::Stopped => "Shutdown",
+            Leadership::Follower { .. } | Leadership::Unknown { .. } => "Follower",
+        };
+        let others = voters.iter().filter(|id| **id != self.shared.me.id).count();
+        let pending = status.committed.map_or(0, |at| at.index) - status.applied.map_or(0, |at| at.index).min(
+            status.committed.map_or(0, |at| at.index),
+        );
+        [
+            ("applied_index", index(status.applied)),
+            ("commit_index", index(status.committed)),
+            ("fsm_pending", pending.to_string()),
+            ("last_log_index", status.last_log.unwrap_or(0).to_string()),
+            ("last_snapshot_index", index(status.snapshot)),
+            ("last_snapshot_term", status.snapshot.map_or(0, |at| at.term).to_string()),
+            ("latest_configuration_index", status.members_index.to_string()),
+            ("num_peers", others.to_string()),
+            ("state", state.to_owned()),
+            ("term", term.to_string()),
+            ("log_groups", counts.groups.to_string()),
+            ("log_entries", counts.entries.to_string()),
+            ("log_syncs", counts.log_syncs.to_string()),
+            ("mark_syncs", counts.mark_syncs.to_string()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    /// Follows the reason why this server stopped taking part, should there ever be one. The process must then end, with
+    /// [`Fault::exit_code`].
+    pub fn fault(&self) -> watch::Receiver<Option<Fault>> {
+        self.shared.fault.watch()
+    }
+
+    /// Answers a message from another server's [`Network::call`].
+    ///
+    /// # Errors
+    ///
+    /// See [`HandleError`]; the sender should learn that the call failed, and why.
+    pub async fn handle(&self, kind: RpcKind, payload: Bytes) -> Result<Bytes, HandleError> {
+        let raft = &self.shared.raft;
+        match kind {
+            RpcKind::Append => {
+                let body: WireAppend = self.open_envelope(&payload, Joining::Allowed).await?;
+                let request = body.into_request().map_err(malformed)?;
+                let answer = raft.append_entries(request).await.map_err(|error| self.stopped(error))?;
+                Ok(encode(&WireAppended::from(&answer)))
+            }
+            RpcKind::Vote => {
+                let body: WireVote = self.open_envelope(&payload, Joining::Refused).await?;
+                let answer = raft.vote(body.into()).await.map_err(|error| self.stopped(error))?;
+                Ok(encode(&WireVoted::from(&answer)))
+            }
+            RpcKind::PreVote => {
+                let body: WireVote = self.open_envelope(&payload, Joining::Refused).await?;
+                let answer = raft.pre_vote(body.into()).await.map_err(|error| self.stopped(error))?;
+                Ok(encode(&WireVoted::from(&answer)))
+            }
+            RpcKind::TransferLeader => {
+                let body: WireTransfer = self.open_envelope(&payload, Joining::Refused).await?;
+                let answer = raft.handle_transfer_leader(body.into()).await;
+                let answer = answer.map_err(|fatal| HandleError::Stopped { reason: self.why_stopped(&fatal) })?;
+                Ok(encode(&WireTransferred::from(&answer)))
+            }
+        }
+    }
+
+    /// Receives a snapshot from another server's [`Network::send_snapshot`], checks and installs it.
+    ///
+    /// # Errors
+    ///
+    /// See [`HandleError`]. Unless the server stopped, nothing was changed.
+    pub async fn receive_snapshot(
+        &self,
+        meta: Bytes,
+        stream: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<Bytes, HandleError> {
+        let body: WireSnapshot = self.open_envelope(&meta, Joining::Allowed).await?;
+        let failed = |error: std::io::Error| HandleError::Snapshot { reason: error.to_string() };
+        let data = self.receive(stream).await.map_err(failed)?;
+        let checked = data.clone();
+        let held = run(&self.shared.env, self.shared.config.io, move || checked.check()).await;
+        if held.as_ref().ok() != Some(&body.meta) {
+            data.discard();
+            let reason = held.map_or_else(|error| error.to_string(), |_| "it is another snapshot".to_owned());
+            return Err(HandleError::Snapshot { reason });
+        }
+        let snapshot = Snapshot { meta: body.meta.into_meta().map_err(malformed)?, snapshot: data.clone() };
+        let answer = self.shared.raft.install_full_snapshot(vote(body.vote), snapshot).await;
+        // Installed, the file has another name; refused, it is of no use.
+        data.discard();
+        let answer = answer.map_err(|fatal| HandleError::Stopped { reason: self.why_stopped(&fatal) })?;
+        Ok(encode(&WireInstalled::from(&answer)))
+    }
+
+    async fn receive(&self, stream: &mut (dyn AsyncRead + Send + Unpin)) -> std::io::Result<SnapshotData> {
+        let (env, io) = (&self.shared.env, self.shared.config.io);
+        let snapshots = self.shared.snapshots.clone();
+        let mut draft = run(env, io, move || snapshots.draft()).await?;
+        loop {
+            let mut chunk = Vec::with_capacity(RECEIVE_BYTES);
+            (&mut *stream).take(RECEIVE_BYTES as u64).read_to_end(&mut chunk).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            draft = run(env, io, move || {
+                draft.write_all(&chunk)?;
+                Ok(draft)
+            })
+            .await?;
+        }
+        run(env, io, move || draft.finish()).await
+    }
+
+    /// Stops taking part and closes the log. Proposals under way fail with [`ProposeError::Stopped`].
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.shared.raft.shutdown().await {
+            warn!(%error, "replication did not stop cleanly");
+        }
+        self.shared.journal.close().await;
+    }
+
+    fn metrics(&self) -> RaftMetrics<Types> {
+        self.shared.raft.metrics().borrow_watched().clone()
+    }
+
+    async fn elect_if_alone(&self) -> Result<(), Fatal<Types>> {
+        let alone = self.members().voter_ids() == BTreeSet::from([self.shared.me.id]);
+        if alone { self.shared.raft.trigger().elect(false).await } else { Ok(()) }
+    }
+
+    /// Begins a snapshot when enough entries have come since the last one and the interval is over.
+    fn watch_snapshots(&self) {
+        let shared = Arc::downgrade(&self.shared);
+        let env = self.shared.env.clone();
+        let shutdown = env.shutdown().clone();
+        let (threshold, interval) = (self.shared.config.snapshot_threshold, self.shared.config.snapshot_interval);
+        let sleeper = env.clone();
+        env.spawn("raft-snapshots", async move {
+            let mut looked = sleeper.now();
+            loop {
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    () = sleeper.sleep(SNAPSHOT_LOOK.min(interval)) => {}
+                }
+                let Some(shared) = shared.upgrade() else { return };
+                let metrics = shared.raft.metrics().borrow_watched().clone();
+                let next = |at: Option<u64>| at.map_or(0, |index| index + 1);
+                let applied = next(metrics.last_applied.map(|at| at.index));
+                let since = applied - next(metrics.snapshot.map(|at| at.index)).min(applied);
+                let timely = sleeper.now() >= looked + interval;
+                let due = if timely { threshold } else { threshold.saturating_mul(SNAPSHOT_EARLY_FACTOR) };
+                if timely {
+                    looked = sleeper.now();
+                }
+                if since < due {
+                    continue;
+                }
+                debug!(since, "a snapshot is due");
+                if shared.raft.trigger().snapshot().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn open_envelope<T: serde::de::DeserializeOwned>(
+        &self,
+        payload: &[u8],
+        joining: Joining,
+    ) -> Result<T, HandleError> {
+        let envelope: Envelope<T> = decode(payload).map_err(malformed)?;
+        let me = self.shared.me.id;
+        if envelope.to != me {
+            return Err(HandleError::WrongTarget { to: envelope.to, me });
+        }
+        match (self.shared.journal.cluster(), envelope.cluster()) {
+            (Some(ours), Some(theirs)) if ours != theirs => return Err(HandleError::OtherCluster),
+            (None, Some(theirs)) if joining == Joining::Allowed => {
+                info!(from = envelope.from, "joining the sender's cluster");
+                let saved = self.shared.journal.save_cluster(theirs).await;
+                saved.map_err(|error| HandleError::Stopped { reason: error.to_string() })?;
+            }
+            (Some(_) | None, Some(_) | None) => {}
+        }
+        Ok(envelope.body)
+    }
+
+    fn forward(&self, forward: ForwardToLeader<Types>) -> Option<Peer> {
+        forward.leader_node.or_else(|| self.leader()).filter(|leader| leader.id != self.shared.me.id)
+    }
+
+    fn why_stopped(&self, fatal: &Fatal<Types>) -> String {
+        self.shared.fault.get().map_or_else(|| fatal.to_string(), |fault| fault.to_string())
+    }
+
+    fn stopped(&self, error: RaftError<Types>) -> HandleError {
+        match error {
+            RaftError::APIError(never) => match never {},
+            RaftError::Fatal(fatal) => HandleError::Stopped { reason: self.why_stopped(&fatal) },
+        }
+    }
+
+    fn change_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ChangeError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                ChangeError::NotLeader { leader: self.forward(forward) }
+            }
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => ChangeError::Unknown,
+            RaftError::APIError(
+                error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
+            ) => ChangeError::Refused { reason: error.to_string() },
+            RaftError::Fatal(fatal) => ChangeError::Stopped { reason: self.why_stopped(&fatal) },
+        }
+    }
+}
+
+/// Whether a server that belongs to no cluster yet may join the sender's by this message.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Joining {
+    Allowed,
+    Refused,
+}
+
+fn snapshots_in(dir: &Path) -> Result<SnapshotStore, OpenError> {
+    let path = dir.join(SNAPSHOT_DIR);
+    SnapshotStore::directory(path.clone()).map_err(|source| OpenError::Directory { path, source })
+}
+
+/// Finds the snapshot to start from. openraft would go on from nothing if the log says that there was one and it is gone.
+async fn current_snapshot(
+    snapshots: &Arc<SnapshotStore>,
+    purged: Option<LogPoint>,
+    io: IoMode,
+    env: &Env,
+) -> Result<Option<(SnapshotMeta, SnapshotData)>, OpenError> {
+    let looked = snapshots.clone();
+    let current = run(env, io, move || looked.current()).await.map_err(start_error)?;
+    let covered = current.as_ref().and_then(|(meta, _)| meta.last);
+    if let Some(purged) = purged
+        && covered.is_none_or(|last| last.index < purged.index)
+    {
+        return Err(OpenError::SnapshotMissing { purged });
+    }
+    match current {
+        Some((meta, data)) => Ok(Some((meta.into_meta().map_err(start_error)?, data))),
+        None => Ok(None),
+    }
+}
+
+fn malformed(reason: String) -> HandleError {
+    HandleError::Malformed { reason }
+}
+
+fn start_error(error: impl ToString) -> OpenError {
+    OpenError::Start { reason: error.to_string() }
+}

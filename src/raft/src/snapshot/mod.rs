@@ -1,0 +1,13 @@
+//! Snapshots: one file each, compressed in blocks, each block with its checksum.
+
+mod file;
+mod store;
+
+pub(crate) use self::{
+    file::{BlockReader, BlockWriter},
+    store::{SnapshotData, SnapshotStore},
+};
+pub use self::file::{SNAPSHOT_VERSION, SnapshotError, check_snapshot};
+
+/// The directory of snapshots below the data directory.
+pub(crate) const SNAPSHOT_DIR: &str = "snapshots";
