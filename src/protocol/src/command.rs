@@ -1,6 +1,6 @@
 use model::{
-    AllocId, DeploymentId, DesiredTransition, DrainStrategy, EvalId, Evaluation, Job, JobKey, JobSubmission, Namespace,
-    Node, NodeEvent, NodeId, NodePool, NodeStatus, ScalingEvent, SchedulerConfig, Text, Timestamp,
+    AllocId, DeploymentId, DesiredTransition, DrainStrategy, EvalId, Evaluation, Job, JobKey, JobSubmission,
+    Namespace, Node, NodeEvent, NodeId, NodePool, NodeStatus, ScalingEvent, SchedulerConfig, Text, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -60,6 +60,8 @@ pub enum Command {
         drain: Option<DrainStrategy>,
         /// When a drain ends: whether the node may be used again.
         mark_eligible: bool,
+        /// When a drain ends: whether the node is empty; otherwise someone called it off.
+        completed: bool,
         /// What whoever asked said, and who they are.
         meta: Vec<(Text, Text)>,
         /// What is noted on the node.

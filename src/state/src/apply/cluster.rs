@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use model::{JobKey, JobStatus, Namespace, NodePool, SchedulerConfig, Text, Timestamp};
+use uuid::Uuid;
+
+use super::Writer;
+use crate::{ChangedRow, Outcome, Refusal, table::Cluster};
+
+impl Writer<'_> {
+    /// Gives the cluster its id; one that has an id keeps it.
+    pub(super) fn init_cluster(&mut self, id: Uuid, now: Timestamp) -> Outcome {
+        if let Some(cluster) = self.state.cluster.get() {
+            return Outcome::ClusterId(cluster.id);
+        }
+        self.state.cluster.set(Cluster { id, create_time: now });
+        self.note(ChangedRow::Cluster);
+        Outcome::ClusterId(id)
+    }
+
+    pub(super) fn set_scheduler_config(
+        &mut self,
+        config: &SchedulerConfig,
+        cas: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let found = self.state.scheduler_config();
+        if let Some(enforced) = cas.filter(|enforced| *enforced != found.modify_index) {
+            return Err(Refusal::SchedulerConfigChanged { enforced, found: found.modify_index });
+        }
+        let mut config = config.clone();
+        config.create_index = if found.create_index == 0 { self.index } else { found.create_index };
+        config.modify_index = self.index;
+        self.state.scheduler_config.set(config);
+        self.note(ChangedRow::SchedulerConfig);
+        Ok(())
+    }
+
+    pub(super) fn upsert_namespace(&mut self, namespace: &Namespace) {
+        let mut namespace = namespace.clone();
+        let known = self.state.namespace(&namespace.name);
+        namespace.create_index = known.map_or(self.index, |known| known.create_index);
+        namespace.modify_index = self.index;
+        self.note(ChangedRow::Namespace(namespace.name.clone()));
+        self.state.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
+    }
+
+    pub(super) fn delete_namespace(&mut self, name: &Text) -> Result<(), Refusal> {
+        if name == "default" {
+            return Err(Refusal::DefaultNamespace);
+        }
+        if !self.state.namespaces.contains_key(name) {
+            return Err(Refusal::NamespaceNotFound);
+        }
+        let jobs = self.state.jobs(Some(name)).any(|job| job.status != JobStatus::Dead);
+        // Allocations of a purged job may outlive it, so the jobs alone do not tell.
+        let allocs = self
+            .state
+            .allocs()
+            .any(|alloc| alloc.job.key.namespace == *name && !alloc.client_status.is_terminal());
+        let what: Vec<_> = [(jobs, "non-terminal jobs"), (allocs, "non-terminal allocations")]
+            .into_iter()
+            .filter_map(|(found, what)| found.then_some(what))
+            .collect();
+        if !what.is_empty() {
+            return Err(Refusal::NamespaceInUse { name: name.clone(), what: what.join("\n") });
+        }
+        self.state.namespaces.remove(name);
+        self.note(ChangedRow::Namespace(name.clone()));
+        Ok(())
+    }
+
+    pub(super) fn upsert_node_pool(&mut self, pool: &NodePool) -> Result<(), Refusal> {
+        if is_built_in(&pool.name) {
+            return Err(Refusal::BuiltInPoolChanged { name: pool.name.clone() });
+        }
+        let mut pool = pool.clone();
+        let known = self.state.node_pool(&pool.name);
+        pool.create_index = known.map_or(self.index, |known| known.create_index);
+        pool.modify_index = self.index;
+        let pool = Arc::new(pool);
+        self.state.node_pools.insert(pool.name.clone(), pool.clone());
+        self.note(ChangedRow::NodePool { name: pool.name.clone(), after: Some(pool) });
+        Ok(())
+    }
+
+    pub(super) fn delete_node_pool(&mut self, name: &Text) -> Result<(), Refusal> {
+        if is_built_in(name) {
+            return Err(Refusal::BuiltInPoolDeleted { name: name.clone() });
+        }
+        if !self.state.node_pools.contains_key(name) {
+            return Err(Refusal::NodePoolNotFound { name: name.clone() });
+        }
+        if self.state.nodes().any(|node| node.node_pool == *name) {
+            return Err(Refusal::NodePoolInUse { name: name.clone(), what: "nodes" });
+        }
+        let uses = |job: &Arc<model::Job>| job.spec.node_pool == *name && job.status != JobStatus::Dead;
+        if self.state.all_jobs().any(uses) {
+            return Err(Refusal::NodePoolInUse { name: name.clone(), what: "non-terminal jobs" });
+        }
+        self.state.node_pools.remove(name);
+        self.note(ChangedRow::NodePool { name: name.clone(), after: None });
+        Ok(())
+    }
+
+    pub(super) fn note_periodic_launch(&mut self, key: &JobKey, launch: Timestamp) {
+        self.state.periodic_launches.insert(key.clone(), launch);
+        self.note(ChangedRow::PeriodicLaunch(key.clone()));
+    }
+}
+
+fn is_built_in(pool: &str) -> bool {
+    matches!(pool, "all" | "default")
+}
