@@ -5,13 +5,16 @@
 
 mod admit;
 mod canonical;
+mod cron;
 pub mod diff;
 pub mod duration;
 mod object;
 pub mod schema;
 mod shape;
+mod validate;
 
 pub use admit::{ServerDefaults, admit};
 pub use canonical::canonicalise;
 pub use diff::{JobDiff, annotate, diff};
 pub use shape::{Error, in_declared_order, normalise_json};
+pub use validate::{Limits, Validation, refusal, validate};

@@ -1,0 +1,338 @@
+//! An evaluated HCL body to a job in the API's shape, as written: what the file does not say stays unset.
+
+mod finish;
+mod values;
+
+use crate::object::Object;
+use crate::schema::{Block, Field, JOB, Kind};
+use crate::shape;
+use hcl::{Body, Diagnostic, Range};
+use serde_json::{Map, Value};
+
+/// Reads a job file. The job is not canonicalised; its unset fields are null or empty.
+pub fn parse_hcl(inputs: &hcl::Inputs) -> Result<Value, hcl::Diagnostics> {
+    let body = hcl::evaluate(inputs)?;
+    let mut decoder = Decoder::default();
+    let job = decoder.file(&body);
+    match job {
+        Some(job) if decoder.problems.is_empty() => Ok(Value::Object(job)),
+        _ => Err(hcl::Diagnostics::evaluation(decoder.problems)),
+    }
+}
+
+#[derive(Default)]
+struct Decoder {
+    problems: Vec<Diagnostic>,
+}
+
+/// A block of the file, or an object of a JSON text that stands for one.
+struct Found<'a> {
+    labels: Vec<(String, Range)>,
+    /// Its kind and labels, for messages about the whole block.
+    head: Range,
+    body: std::borrow::Cow<'a, Body>,
+}
+
+/// What was read of a body: the fields of the API, and what exists in job files only.
+struct Read {
+    object: Object,
+    extra: Vec<(&'static str, Value)>,
+}
+
+impl Read {
+    fn take(&mut self, hcl: &str) -> Value {
+        self.extra.iter_mut().find(|(name, _)| *name == hcl).map(|(_, value)| value.take()).unwrap_or_default()
+    }
+}
+
+impl Decoder {
+    fn report(&mut self, summary: impl Into<String>, detail: impl Into<String>, range: Range) {
+        self.problems.push(Diagnostic::error(summary, detail, range));
+    }
+
+    fn file(&mut self, body: &Body) -> Option<Object> {
+        let job = body.blocks.iter().find(|block| block.kind == "job");
+        if let Some(block) = job {
+            let label = block.labels.first().map(|(label, _)| label.as_str()).unwrap_or_default();
+            return Some(self.job(&block.body, label));
+        }
+        // In the JSON syntax, a job is an object of one member: its label.
+        let attribute = body.attributes.iter().find(|attribute| attribute.name == "job");
+        let found = attribute.map(|attribute| self.json_blocks(attribute, Labels::One("name"))).unwrap_or_default();
+        match found.first() {
+            Some(only) => {
+                let label = only.labels.first().map(|(label, _)| label.clone()).unwrap_or_default();
+                Some(self.job(&only.body, &label))
+            }
+            None => {
+                self.problems.push(Diagnostic::general("Missing job block", "A job block is required"));
+                None
+            }
+        }
+    }
+
+    fn job(&mut self, body: &Body, label: &str) -> Object {
+        let read = self.read(&JOB, body, None);
+        finish::job(read, label)
+    }
+
+    /// Reads one body against the table.
+    fn read(&mut self, block: &'static Block, body: &Body, label: Option<&str>) -> Read {
+        let fields = block.alphabetical();
+        let mut values: Vec<Option<Value>> = vec![None; fields.len()];
+        let mut extra: Vec<(&'static str, Value)> = Vec::new();
+        let mut put = |field: &'static Field, value: Value| {
+            match fields.binary_search_by(|known| known.json.cmp(field.json)) {
+                Ok(index) => values[index] = Some(value),
+                Err(_) => extra.push((field.hcl, value)),
+            }
+        };
+        self.refuse_unknown(block, body);
+        if let (Some(field), Some(label)) = (block.label(), label) {
+            put(field, label.into());
+        }
+        for attribute in &body.attributes {
+            let Some(field) = block.hcl_field(&attribute.name) else { continue };
+            let value = match field.kind {
+                Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free => {
+                    let found = self.json_blocks(attribute, labels(block, field));
+                    self.nested(block, field, found)
+                }
+                _ => self.value(field.kind, &attribute.value, &attribute.value_range),
+            };
+            if let Some(value) = value {
+                put(field, value);
+            }
+        }
+        for field in block.fields.iter().filter(|field| field.is_block() && !field.hcl.is_empty()) {
+            let written: Vec<_> = body.blocks.iter().filter(|inner| inner.kind == field.hcl).collect();
+            if written.is_empty() {
+                continue;
+            }
+            let found = written.into_iter().map(|inner| Found {
+                labels: inner.labels.clone(),
+                head: inner.labels.last().map_or(inner.kind_range.clone(), |(_, label)| inner.kind_range.to(label)),
+                body: std::borrow::Cow::Borrowed(&inner.body),
+            });
+            let found = found.collect();
+            if let Some(value) = self.nested(block, field, found) {
+                put(field, value);
+            }
+        }
+        Read { object: shape::assemble(block, values), extra }
+    }
+
+    /// Reads the blocks of one field.
+    fn nested(&mut self, parent: &'static Block, field: &'static Field, found: Vec<Found<'_>>) -> Option<Value> {
+        let expected = labels(parent, field);
+        let found: Vec<_> = found.into_iter().filter(|one| self.labels_fit(field, expected, one)).collect();
+        match field.kind {
+            Kind::Blocks(inner) => {
+                let items = found.iter().map(|one| self.one(parent, field, inner, one));
+                Some(items.collect::<Vec<_>>().into())
+            }
+            Kind::BlockMap(inner) => {
+                let items = found.iter().map(|one| {
+                    let label = one.labels.first().map(|(label, _)| label.clone()).unwrap_or_default();
+                    (label, self.one(parent, field, inner, one))
+                });
+                Some(items.collect::<Map<_, _>>().into())
+            }
+            _ => {
+                let first = found.first()?;
+                if let Some(second) = found.get(1) {
+                    let (name, place) = (field.hcl, &first.head);
+                    let detail = format!("Only one {name} block is allowed. Another was defined at {place}.");
+                    self.report(format!("Duplicate {name} block"), detail, second.head.clone());
+                }
+                match field.kind {
+                    Kind::Block(inner) => Some(self.one(parent, field, inner, first)),
+                    Kind::Free => Some(values::free(&first.body).into()),
+                    _ => self.map(field.kind, &first.body),
+                }
+            }
+        }
+    }
+
+    fn one(&mut self, parent: &'static Block, field: &'static Field, inner: &'static Block, found: &Found<'_>) -> Value {
+        let label = found.labels.first();
+        let read = self.read(inner, &found.body, label.map(|(label, _)| label.as_str()));
+        let mut object = finish::block(inner, read);
+        if parent.name == "Task" && field.hcl == "scaling" {
+            self.task_scaling(&mut object, label);
+        }
+        if parent.name == "TaskGroup" && field.hcl == "scaling" && crate::object::is_null(&object, "Max") {
+            let detail = r#"The argument "max" is required, but no definition was found."#;
+            self.report("Missing required argument", detail, found.head.clone());
+        }
+        object.into()
+    }
+
+    fn task_scaling(&mut self, scaling: &mut Object, label: Option<&(String, Range)>) {
+        let Some((label, range)) = label else { return };
+        let kind = match label.to_lowercase().as_str() {
+            "cpu" => "vertical_cpu",
+            "mem" => "vertical_mem",
+            _ => {
+                let detail = r#"scaling policy name must be "cpu" or "mem""#;
+                return self.report("Invalid scaling policy name", detail, range.clone());
+            }
+        };
+        match crate::object::text(scaling, "Type") {
+            "" => crate::object::set(scaling, "Type", kind),
+            own if own != kind => {
+                let detail = format!("Invalid policy type, expected {kind:?} but found {own:?}");
+                self.report("Invalid scaling policy type", detail, range.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn labels_fit(&mut self, field: &Field, expected: Labels, found: &Found<'_>) -> bool {
+        let name = field.hcl;
+        match (expected, found.labels.as_slice()) {
+            (Labels::None, []) | (Labels::One(_), [_]) | (Labels::Any, _) => true,
+            (Labels::None, [(_, range), ..]) => {
+                let detail = format!("No labels are expected for {name} blocks.");
+                self.report(format!("Extraneous label for {name}"), detail, range.clone());
+                false
+            }
+            (Labels::One(label), []) => {
+                let mut brace = found.body.range.clone();
+                brace.end = brace.start;
+                brace.end.column += 1;
+                let detail = format!("All {name} blocks must have 1 labels ({label}).");
+                self.report(format!("Missing {label} for {name}"), detail, brace);
+                false
+            }
+            (Labels::One(label), [_, (_, range), ..]) => {
+                let detail = format!("Only 1 labels ({label}) are expected for {name} blocks.");
+                self.report(format!("Extraneous label for {name}"), detail, range.clone());
+                false
+            }
+        }
+    }
+
+    /// Reports what the table does not know, with the name that was probably meant.
+    fn refuse_unknown(&mut self, block: &'static Block, body: &Body) {
+        let mut arguments: Vec<_> =
+            block.fields.iter().filter(|field| !field.is_block() && block.hcl_field(field.hcl).is_some()).map(|field| field.hcl).collect();
+        let mut blocks: Vec<_> =
+            block.fields.iter().filter(|field| field.is_block() && !field.hcl.is_empty()).map(|field| field.hcl).collect();
+        arguments.sort_unstable();
+        blocks.sort_unstable();
+        let defined = |name: &&str| body.attributes.iter().any(|attribute| attribute.name == **name);
+        for attribute in &body.attributes {
+            let name = attribute.name.as_str();
+            let field = block.hcl_field(name);
+            // Maps may be written as arguments, which allows keys that are no names.
+            let as_argument = |field: &Field| !field.is_block() || matches!(field.kind, Kind::StringMap | Kind::StringListMap);
+            if field.is_some_and(|field| body.json || as_argument(field)) || (body.json && name == "//") {
+                continue;
+            }
+            if body.json {
+                let known = similar(name, arguments.iter().chain(&blocks).copied());
+                let hint = known.map(|known| format!(" Did you mean {known:?}?")).unwrap_or_default();
+                let detail = format!("No argument or block type is named {name:?}.{hint}");
+                self.report("Extraneous JSON object property", detail, attribute.name_range.clone());
+                continue;
+            }
+            let hint = match similar(name, arguments.iter().filter(|name| !defined(name)).copied()) {
+                Some(known) => format!(" Did you mean {known:?}?"),
+                None if blocks.contains(&name) => format!(" Did you mean to define a block of type {name:?}?"),
+                None => String::new(),
+            };
+            let detail = format!("An argument named {name:?} is not expected here.{hint}");
+            self.report("Unsupported argument", detail, attribute.name_range.clone());
+        }
+        for inner in &body.blocks {
+            let name = inner.kind.as_str();
+            if blocks.contains(&name) {
+                continue;
+            }
+            let hint = match similar(name, blocks.iter().copied()) {
+                Some(known) => format!(" Did you mean {known:?}?"),
+                None if arguments.contains(&name) => {
+                    format!(" Did you mean to define argument {name:?}? If so, use the equals sign to assign it a value.")
+                }
+                None => String::new(),
+            };
+            let detail = format!("Blocks of type {name:?} are not expected here.{hint}");
+            self.report("Unsupported block type", detail, inner.kind_range.clone());
+        }
+    }
+
+    /// The blocks that an argument of a JSON text stands for: an object or a list of them, below a label where there is one.
+    fn json_blocks(&mut self, attribute: &hcl::Attribute, expected: Labels) -> Vec<Found<'static>> {
+        let mut found = Vec::new();
+        let mut todo: Vec<(Vec<(String, Range)>, &hcl::Value)> = vec![(Vec::new(), &attribute.value)];
+        while let Some((labels, value)) = todo.pop() {
+            match value {
+                hcl::Value::Tuple(items) | hcl::Value::List(_, items) => {
+                    todo.extend(items.iter().rev().map(|item| (labels.clone(), item)));
+                }
+                hcl::Value::Object(members) | hcl::Value::Map(_, members) => {
+                    if matches!(expected, Labels::One(_)) && labels.is_empty() {
+                        let named = members.iter().rev();
+                        todo.extend(named.map(|(label, value)| (vec![(label.clone(), attribute.name_range.clone())], value)));
+                        continue;
+                    }
+                    let body = values::json_body(members, attribute);
+                    let head = attribute.name_range.clone();
+                    found.push(Found { labels, head, body: std::borrow::Cow::Owned(body) });
+                }
+                hcl::Value::Null => {}
+                other => {
+                    let detail = format!("A JSON object is required, to represent a block; have {}.", other.friendly_type());
+                    self.report("Incorrect JSON value type", detail, attribute.value_range.clone());
+                }
+            }
+        }
+        found
+    }
+}
+
+/// How many labels a block has.
+#[derive(Clone, Copy)]
+enum Labels {
+    None,
+    One(&'static str),
+    Any,
+}
+
+fn labels(parent: &'static Block, field: &'static Field) -> Labels {
+    match field.kind {
+        Kind::Block(inner) | Kind::Blocks(inner) | Kind::BlockMap(inner) => match inner.label() {
+            Some(label) => Labels::One(label.hcl),
+            None if parent.name == "Task" && field.hcl == "scaling" => Labels::One("name"),
+            None => Labels::None,
+        },
+        Kind::Free => Labels::Any,
+        _ => Labels::None,
+    }
+}
+
+/// Edits between two names above which one is not taken for a slip of the other.
+const SLIPS_MAX: usize = 2;
+/// Names longer than this are no slips of ours.
+const NAME_MAX: usize = 64;
+
+fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut known = known.filter(|known| name.len() <= NAME_MAX && distance(name, known) <= SLIPS_MAX);
+    known.next()
+}
+
+/// Insertions, deletions and replacements from one name to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
