@@ -1,1 +1,34 @@
 //! Runs allocations on a node.
+//!
+//! A client keeps one connection to a server, over which it learns what to run and tells what became of it. Each
+//! allocation has a runner, each task of it another; drivers do the rest. What a client is about to do is on its disk
+//! before it does it, so that an agent that is killed finds every task again and starts nothing twice.
+//!
+//! It decides nothing about where things run, and keeps running what it has while no server can be reached.
+//!
+//! Read [`Client`] first.
+
+mod alloc_dir;
+mod alloc_runner;
+mod context;
+mod events;
+mod health;
+mod hooks;
+mod journal;
+mod launch;
+mod lifecycle;
+mod outbox;
+mod restart;
+mod task_env;
+mod task_runner;
+mod client;
+mod session;
+
+pub use alloc_dir::AllocDir;
+pub use alloc_runner::{AskError, View};
+pub use client::{Client, Config};
+pub use context::Drivers;
+pub use hooks::{Beneath, BeneathError};
+pub use journal::OpenError;
+pub use session::{MESSAGE_BYTES_MAX, SESSION_HEADER, Session};
+pub use task_runner::Assigned;

@@ -1,0 +1,156 @@
+//! Whether and when a task is started again: pure, one tracker a task.
+
+use std::time::Duration;
+
+use model::{JobType, RestartPolicy, Timestamp, duration_text};
+use serde::{Deserialize, Serialize};
+
+/// A quarter of the delay is added at random at most, so that tasks that failed together do not come back together.
+const JITTER: f64 = 0.25;
+
+/// Counts a task's restarts within its policy's window. Survives restarts of the agent.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Tracker {
+    count: u32,
+    window_start: Timestamp,
+}
+
+/// What made the question necessary.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// The task ended by itself.
+    Exited {
+        /// Whether it did what it should.
+        successful: bool,
+    },
+    /// It could not be started, or prepared.
+    StartFailed {
+        /// Whether trying again here may help.
+        recoverable: bool,
+    },
+    /// Someone asked for a restart.
+    Asked,
+}
+
+/// What to do with a task that is not running.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Start it again.
+    Restart {
+        /// After this time.
+        delay: Duration,
+        /// Why, for its history; empty when someone asked.
+        reason: &'static str,
+    },
+    /// It is over, and well.
+    Done,
+    /// It is over, and not well.
+    Fail {
+        /// Why, for its history.
+        reason: String,
+    },
+}
+
+impl Tracker {
+    /// Decides about a task that is not running. `jitter` is drawn evenly from 0 to 1.
+    pub fn decide(&mut self, policy: &RestartPolicy, kind: JobType, cause: Cause, now: Timestamp, jitter: f64) -> Decision {
+        match cause {
+            Cause::Asked => return Decision::Restart { delay: Duration::ZERO, reason: "" },
+            Cause::StartFailed { recoverable: false } if policy.attempts > 0 => {
+                return Decision::Fail { reason: "Error was unrecoverable".to_owned() };
+            }
+            Cause::Exited { successful: true } if matches!(kind, JobType::Batch | JobType::Sysbatch) => {
+                return Decision::Done;
+            }
+            Cause::StartFailed { .. } | Cause::Exited { .. } => {}
+        }
+        if policy.attempts == 0 && policy.mode != "delay" {
+            return Decision::Fail { reason: "Policy allows no restarts".to_owned() };
+        }
+        if now.since(self.window_start) > policy.interval || self.window_start.is_zero() {
+            self.count = 0;
+            self.window_start = now;
+        }
+        self.count += 1;
+        if self.count <= policy.attempts {
+            let delay = policy.delay + policy.delay.mul_f64(JITTER * jitter);
+            return Decision::Restart { delay, reason: "Restart within policy" };
+        }
+        if policy.mode == "delay" {
+            let end = self.window_start.after(policy.interval);
+            return Decision::Restart { delay: end.since(now), reason: "Exceeded allowed attempts, applying a delay" };
+        }
+        let interval = duration_text(policy.interval);
+        Decision::Fail {
+            reason: format!(
+                "Exceeded allowed attempts {} in interval {interval} and mode is \"{}\"",
+                policy.attempts, policy.mode
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(attempts: u32, mode: &str) -> RestartPolicy {
+        RestartPolicy {
+            attempts,
+            interval: Duration::from_secs(1_800),
+            delay: Duration::from_secs(15),
+            mode: mode.into(),
+            render_templates: false,
+        }
+    }
+
+    const FAILED: Cause = Cause::Exited { successful: false };
+
+    #[test]
+    fn a_task_is_restarted_within_its_policy_and_then_fails() {
+        let mut tracker = Tracker::default();
+        let now = Timestamp(1_000_000_000);
+        let two = policy(2, "fail");
+        for _ in 0..2 {
+            let decision = tracker.decide(&two, JobType::Service, FAILED, now, 0.0);
+            assert_eq!(
+                decision,
+                Decision::Restart { delay: Duration::from_secs(15), reason: "Restart within policy" }
+            );
+        }
+        let reason = "Exceeded allowed attempts 2 in interval 30m0s and mode is \"fail\"".to_owned();
+        assert_eq!(tracker.decide(&two, JobType::Service, FAILED, now, 0.0), Decision::Fail { reason });
+    }
+
+    #[test]
+    fn a_batch_task_that_succeeded_is_done_and_a_service_is_not() {
+        let cause = Cause::Exited { successful: true };
+        let now = Timestamp(1_000_000_000);
+        let three = policy(3, "fail");
+        assert_eq!(Tracker::default().decide(&three, JobType::Batch, cause, now, 0.0), Decision::Done);
+        let service = Tracker::default().decide(&three, JobType::Service, cause, now, 0.0);
+        assert!(matches!(service, Decision::Restart { .. }));
+    }
+
+    #[test]
+    fn a_new_window_forgets_old_restarts() {
+        let mut tracker = Tracker::default();
+        let one = policy(1, "fail");
+        let first = Timestamp(1_000_000_000);
+        assert!(matches!(tracker.decide(&one, JobType::Service, FAILED, first, 0.0), Decision::Restart { .. }));
+        let later = first.after(Duration::from_secs(1_801));
+        assert!(matches!(tracker.decide(&one, JobType::Service, FAILED, later, 0.0), Decision::Restart { .. }));
+    }
+
+    #[test]
+    fn mode_delay_waits_for_the_next_window() {
+        let mut tracker = Tracker::default();
+        let one = policy(1, "delay");
+        let first = Timestamp(1_000_000_000);
+        tracker.decide(&one, JobType::Service, FAILED, first, 0.0);
+        let now = first.after(Duration::from_secs(800));
+        let decision = tracker.decide(&one, JobType::Service, FAILED, now, 0.0);
+        let delay = Duration::from_secs(1_000);
+        assert_eq!(decision, Decision::Restart { delay, reason: "Exceeded allowed attempts, applying a delay" });
+    }
+}
