@@ -9,6 +9,7 @@ mod cron;
 pub mod diff;
 pub mod duration;
 mod object;
+pub mod reference;
 pub mod schema;
 mod shape;
 mod validate;

@@ -148,3 +148,38 @@ fn plans_show_the_recorded_differences() {
         );
     }
 }
+
+#[test]
+fn reference_is_up_to_date() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/job-specification.md");
+    let rendered = jobspec::reference::render();
+    if std::env::var_os("RENDER_DOCS").is_some() {
+        fs::write(&path, &rendered).expect("a writable checkout");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, rendered, "run this test with RENDER_DOCS=1 to render the page again");
+}
+
+#[test]
+fn cron_expressions_are_told_apart_as_recorded() {
+    let pairs = json(data("stored.json"));
+    let periodic = pairs.as_array().expect("a list").iter().find(|pair| pair["submitted"]["ID"] == "per");
+    let job = &periodic.expect("the recorded periodic job")["submitted"];
+    for case in json(data("cron.json")).as_array().expect("a list") {
+        let mut job = job.clone();
+        job["Periodic"]["Spec"] = case["spec"].clone();
+        let mut job = jobspec::normalise_json(job).expect("a recorded job");
+        jobspec::admit(&mut job, &jobspec::ServerDefaults::default());
+        let found = jobspec::validate(&job, &jobspec::Limits::default());
+        let recorded = case["next"].as_str().filter(|_| case["status"] != 200).unwrap_or_default();
+        assert_eq!(found.error_text().trim_end(), recorded, "{}", case["spec"]);
+    }
+}
+
+#[test]
+fn declared_order_is_that_of_job_run_output() {
+    let recorded = json(data("declared-order.json"));
+    let job = jobspec::normalise_json(recorded["Job"].clone()).expect("a recorded job");
+    assert_ne!(job.to_string(), recorded["Job"].to_string());
+    assert_eq!(jobspec::in_declared_order(&job).to_string(), recorded["Job"].to_string());
+}

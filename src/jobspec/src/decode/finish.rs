@@ -25,7 +25,8 @@ pub(super) fn block(block: &'static Block, mut read: Read) -> Object {
         "Task" => split_identities(&mut read.object),
         "TaskGroup" => {
             let vault = read.take("vault");
-            object::children_mut(&mut read.object, "Tasks").for_each(|task| object::set_if_null(task, "Vault", vault.clone()));
+            object::children_mut(&mut read.object, "Tasks")
+                .for_each(|task| object::set_if_null(task, "Vault", vault.clone()));
             if let Some(scaling) = object::child_mut(&mut read.object, "Scaling")
                 && object::text(scaling, "Type").is_empty()
             {
@@ -102,7 +103,10 @@ fn constraint(read: &mut Read) {
 }
 
 fn affinity(read: &mut Read) {
-    short_forms(read, &["version", "semver", "regexp", "set_contains_any", "set_contains_all", "set_contains"]);
+    short_forms(
+        read,
+        &["version", "semver", "regexp", "set_contains_any", "set_contains_all", "set_contains"],
+    );
     equal_unless_said(&mut read.object);
     // The weight is a number of eight bits there, and wraps round.
     if let Some(weight) = read.object.get("Weight").and_then(Value::as_i64) {

@@ -41,7 +41,11 @@ struct Read {
 
 impl Read {
     fn take(&mut self, hcl: &str) -> Value {
-        self.extra.iter_mut().find(|(name, _)| *name == hcl).map(|(_, value)| value.take()).unwrap_or_default()
+        self.extra
+            .iter_mut()
+            .find(|(name, _)| *name == hcl)
+            .map(|(_, value)| value.take())
+            .unwrap_or_default()
     }
 }
 
@@ -58,7 +62,8 @@ impl Decoder {
         }
         // In the JSON syntax, a job is an object of one member: its label.
         let attribute = body.attributes.iter().find(|attribute| attribute.name == "job");
-        let found = attribute.map(|attribute| self.json_blocks(attribute, Labels::One("name"))).unwrap_or_default();
+        let found =
+            attribute.map(|attribute| self.json_blocks(attribute, Labels::One("name"))).unwrap_or_default();
         match found.first() {
             Some(only) => {
                 let label = only.labels.first().map(|(label, _)| label.clone()).unwrap_or_default();
@@ -81,11 +86,11 @@ impl Decoder {
         let fields = block.alphabetical();
         let mut values: Vec<Option<Value>> = vec![None; fields.len()];
         let mut extra: Vec<(&'static str, Value)> = Vec::new();
-        let mut put = |field: &'static Field, value: Value| {
-            match fields.binary_search_by(|known| known.json.cmp(field.json)) {
-                Ok(index) => values[index] = Some(value),
-                Err(_) => extra.push((field.hcl, value)),
-            }
+        let mut put = |field: &'static Field, value: Value| match fields
+            .binary_search_by(|known| known.json.cmp(field.json))
+        {
+            Ok(index) => values[index] = Some(value),
+            Err(_) => extra.push((field.hcl, value)),
         };
         self.refuse_unknown(block, body);
         if let (Some(field), Some(label)) = (block.label(), label) {
@@ -111,7 +116,10 @@ impl Decoder {
             }
             let found = written.into_iter().map(|inner| Found {
                 labels: inner.labels.clone(),
-                head: inner.labels.last().map_or(inner.kind_range.clone(), |(_, label)| inner.kind_range.to(label)),
+                head: inner
+                    .labels
+                    .last()
+                    .map_or(inner.kind_range.clone(), |(_, label)| inner.kind_range.to(label)),
                 body: std::borrow::Cow::Borrowed(&inner.body),
             });
             let found = found.collect();
@@ -123,7 +131,12 @@ impl Decoder {
     }
 
     /// Reads the blocks of one field.
-    fn nested(&mut self, parent: &'static Block, field: &'static Field, found: Vec<Found<'_>>) -> Option<Value> {
+    fn nested(
+        &mut self,
+        parent: &'static Block,
+        field: &'static Field,
+        found: Vec<Found<'_>>,
+    ) -> Option<Value> {
         let expected = labels(parent, field);
         let found: Vec<_> = found.into_iter().filter(|one| self.labels_fit(field, expected, one)).collect();
         match field.kind {
@@ -154,7 +167,13 @@ impl Decoder {
         }
     }
 
-    fn one(&mut self, parent: &'static Block, field: &'static Field, inner: &'static Block, found: &Found<'_>) -> Value {
+    fn one(
+        &mut self,
+        parent: &'static Block,
+        field: &'static Field,
+        inner: &'static Block,
+        found: &Found<'_>,
+    ) -> Value {
         let label = found.labels.first();
         let read = self.read(inner, &found.body, label.map(|(label, _)| label.as_str()));
         let mut object = finish::block(inner, read);
@@ -215,10 +234,18 @@ impl Decoder {
 
     /// Reports what the table does not know, with the name that was probably meant.
     fn refuse_unknown(&mut self, block: &'static Block, body: &Body) {
-        let mut arguments: Vec<_> =
-            block.fields.iter().filter(|field| !field.is_block() && block.hcl_field(field.hcl).is_some()).map(|field| field.hcl).collect();
-        let mut blocks: Vec<_> =
-            block.fields.iter().filter(|field| field.is_block() && !field.hcl.is_empty()).map(|field| field.hcl).collect();
+        let mut arguments: Vec<_> = block
+            .fields
+            .iter()
+            .filter(|field| !field.is_block() && block.hcl_field(field.hcl).is_some())
+            .map(|field| field.hcl)
+            .collect();
+        let mut blocks: Vec<_> = block
+            .fields
+            .iter()
+            .filter(|field| field.is_block() && !field.hcl.is_empty())
+            .map(|field| field.hcl)
+            .collect();
         arguments.sort_unstable();
         blocks.sort_unstable();
         let defined = |name: &&str| body.attributes.iter().any(|attribute| attribute.name == **name);
@@ -226,7 +253,9 @@ impl Decoder {
             let name = attribute.name.as_str();
             let field = block.hcl_field(name);
             // Maps may be written as arguments, which allows keys that are no names.
-            let as_argument = |field: &Field| !field.is_block() || matches!(field.kind, Kind::StringMap | Kind::StringListMap);
+            let as_argument = |field: &Field| {
+                !field.is_block() || matches!(field.kind, Kind::StringMap | Kind::StringListMap)
+            };
             if field.is_some_and(|field| body.json || as_argument(field)) || (body.json && name == "//") {
                 continue;
             }
@@ -239,7 +268,9 @@ impl Decoder {
             }
             let hint = match similar(name, arguments.iter().filter(|name| !defined(name)).copied()) {
                 Some(known) => format!(" Did you mean {known:?}?"),
-                None if blocks.contains(&name) => format!(" Did you mean to define a block of type {name:?}?"),
+                None if blocks.contains(&name) => {
+                    format!(" Did you mean to define a block of type {name:?}?")
+                }
                 None => String::new(),
             };
             let detail = format!("An argument named {name:?} is not expected here.{hint}");
@@ -253,7 +284,9 @@ impl Decoder {
             let hint = match similar(name, blocks.iter().copied()) {
                 Some(known) => format!(" Did you mean {known:?}?"),
                 None if arguments.contains(&name) => {
-                    format!(" Did you mean to define argument {name:?}? If so, use the equals sign to assign it a value.")
+                    format!(
+                        " Did you mean to define argument {name:?}? If so, use the equals sign to assign it a value."
+                    )
                 }
                 None => String::new(),
             };
@@ -274,7 +307,9 @@ impl Decoder {
                 hcl::Value::Object(members) | hcl::Value::Map(_, members) => {
                     if matches!(expected, Labels::One(_)) && labels.is_empty() {
                         let named = members.iter().rev();
-                        todo.extend(named.map(|(label, value)| (vec![(label.clone(), attribute.name_range.clone())], value)));
+                        todo.extend(named.map(|(label, value)| {
+                            (vec![(label.clone(), attribute.name_range.clone())], value)
+                        }));
                         continue;
                     }
                     let body = values::json_body(members, attribute);
@@ -283,7 +318,10 @@ impl Decoder {
                 }
                 hcl::Value::Null => {}
                 other => {
-                    let detail = format!("A JSON object is required, to represent a block; have {}.", other.friendly_type());
+                    let detail = format!(
+                        "A JSON object is required, to represent a block; have {}.",
+                        other.friendly_type()
+                    );
                     self.report("Incorrect JSON value type", detail, attribute.value_range.clone());
                 }
             }

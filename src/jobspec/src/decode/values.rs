@@ -61,16 +61,22 @@ fn convert(kind: Kind, value: &hcl::Value) -> Result<Value, String> {
     };
     let converted = value.clone().convert(&wanted).map_err(|error| format!("Unsuitable value: {error}"))?;
     match (kind, &converted) {
-        (Kind::Int, hcl::Value::Number(_)) => whole(&converted, "-9223372036854775808 and 9223372036854775807", i64::MIN),
+        (Kind::Int, hcl::Value::Number(_)) => {
+            whole(&converted, "-9223372036854775808 and 9223372036854775807", i64::MIN)
+        }
         (Kind::Uint, hcl::Value::Number(_)) => whole(&converted, "0 and 18446744073709551615", 0),
-        (Kind::Strings, hcl::Value::List(_, items)) => Ok(items.iter().map(text_or_empty).collect::<Vec<_>>().into()),
+        (Kind::Strings, hcl::Value::List(_, items)) => {
+            Ok(items.iter().map(text_or_empty).collect::<Vec<_>>().into())
+        }
         (Kind::Ints, hcl::Value::List(_, items)) => {
             let items = items.iter().map(|item| whole(item, "0 and 65535", 0));
             items.collect::<Result<Vec<_>, _>>().map(Value::Array)
         }
-        (Kind::StringMap, hcl::Value::Map(_, members)) => {
-            Ok(members.iter().map(|(name, value)| (name.clone(), text_or_empty(value))).collect::<Map<_, _>>().into())
-        }
+        (Kind::StringMap, hcl::Value::Map(_, members)) => Ok(members
+            .iter()
+            .map(|(name, value)| (name.clone(), text_or_empty(value)))
+            .collect::<Map<_, _>>()
+            .into()),
         _ => Ok(converted.to_json()),
     }
 }
@@ -91,9 +97,9 @@ fn whole(value: &hcl::Value, between: &str, least: i64) -> Result<Value, String>
 
 fn convert_duration(value: &hcl::Value) -> Result<Value, String> {
     match value {
-        hcl::Value::String(text) => {
-            duration::parse(text).map(Value::from).map_err(|error| format!("Unsuitable duration value: {error}"))
-        }
+        hcl::Value::String(text) => duration::parse(text)
+            .map(Value::from)
+            .map_err(|error| format!("Unsuitable duration value: {error}")),
         hcl::Value::Number(_) => whole(value, "-9223372036854775808 and 9223372036854775807", i64::MIN),
         other => Err(format!("Unsuitable value: expected a string but found {}", other.friendly_type())),
     }
@@ -126,5 +132,10 @@ pub(super) fn json_body(members: &hcl::Members, owner: &hcl::Attribute) -> Body 
         value: value.clone(),
         value_range: owner.value_range.clone(),
     });
-    Body { attributes: attributes.collect(), blocks: Vec::new(), range: owner.value_range.clone(), json: true }
+    Body {
+        attributes: attributes.collect(),
+        blocks: Vec::new(),
+        range: owner.value_range.clone(),
+        json: true,
+    }
 }
