@@ -12,6 +12,8 @@
 
 mod census;
 pub mod cgroup;
+pub mod conformance;
+mod context;
 mod driver;
 mod error;
 mod events;
@@ -23,9 +25,11 @@ pub mod schema;
 pub mod shim;
 mod signals;
 mod stats;
+pub mod supervisor;
 mod task;
 
 pub use census::{Found, FoundKind};
+pub use context::DriverContext;
 pub use driver::{Driver, Started, TaskHandle, TaskState, TaskStatus};
 pub use error::{
     CensusError, DestroyTaskError, ExecTaskError, NetworkError, RecoverTaskError, SignalTaskError,

@@ -24,7 +24,7 @@ pub(crate) mod wire;
 
 use std::{env, ffi::OsString, process};
 
-pub use wire::LaunchUser;
+pub use wire::{LaunchSpec, LaunchUser};
 
 /// The name under which a process is a shim.
 pub const SHIM_NAME: &str = "wayfarer-shim";

@@ -71,24 +71,22 @@ impl Args {
     fn parse(args: &[OsString]) -> Option<Self> {
         let number = |n: usize| args.get(n)?.to_str()?.parse::<u64>().ok();
         let index = |n: usize| u32::try_from(number(n)?).ok();
-        let prefix = args.get(2)?.clone().into_vec();
+        let prefix = args.get(1)?.clone().into_vec();
         Some(Self {
-            state_dir: args.get(1)?.into(),
+            state_dir: args.first()?.into(),
             log_prefix: (!prefix.is_empty()).then_some(prefix),
-            first_index: [index(3)?, index(4)?],
-            max_files: index(5)?,
-            max_bytes: number(6)?,
-            groups: args.iter().skip(7).filter_map(|arg| KillGroup::parse(arg)).collect(),
+            first_index: [index(2)?, index(3)?],
+            max_files: index(4)?,
+            max_bytes: number(5)?,
+            groups: args.iter().skip(6).filter_map(|arg| KillGroup::parse(arg)).collect(),
         })
     }
 }
 
 /// Starts the task and stays until it has ended.
 pub(super) fn main(args: &[OsString]) -> i32 {
-    let Some(args) = Args::parse(args) else {
-        return super::EXIT_USAGE;
-    };
-    match Supervisor::start(args) {
+    let args = Args::parse(args).ok_or(("shim's arguments", 0));
+    match args.and_then(Supervisor::start) {
         Ok(mut supervisor) => {
             supervisor.run();
             0
@@ -313,20 +311,17 @@ impl Supervisor {
         found
     }
 
-    /// Records the exit, tells whoever listens, and makes the record durable.
+    /// Records the exit and tells whoever listens.
     fn finish(&mut self, exit: Exit) {
-        // Replacing the file is enough for an agent that died; syncing it is for a machine that does, and comes
-        // after the agent heard of it.
         let file = replace_file(EXIT_FILE, exit.to_line().as_bytes());
         let message = Reply::Exited(exit).encode();
         while let Ok((connection, _)) = self.listener.accept() {
             self.connections.push(connection);
         }
-        for connection in &mut self.connections {
-            // A listener that is gone reads the file.
-            let _ = connection.write_all(&message);
-        }
-        if let Ok(file) = file {
+        let told = self.connections.iter_mut().filter_map(|connection| connection.write_all(&message).ok()).count();
+        // The file outlives an agent that dies. Syncing it is for a machine that does, which is the agent's to see
+        // to once it was told, and ours while there is none.
+        if let (0, Ok(file)) = (told, file) {
             let _ = file.sync_all();
         }
         // Without a socket a later agent goes straight to the file.
