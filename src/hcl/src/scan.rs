@@ -1,0 +1,357 @@
+//! Text to tokens. Keeps every byte of the text within some token or between two, so that the layout can be restored.
+
+use unicode_segmentation::UnicodeSegmentation;
+
+use crate::range::{Position, Span};
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Ident,
+    Number,
+    OpenBrace,
+    CloseBrace,
+    OpenBracket,
+    CloseBracket,
+    OpenParen,
+    CloseParen,
+    OpenQuote,
+    CloseQuote,
+    /// Text within quotes; escapes are still in it.
+    QuotedText,
+    /// A newline within quotes, which must not be there.
+    QuotedNewline,
+    /// A line, or the part of one, of a heredoc or a bare template.
+    PlainText,
+    OpenHeredoc,
+    CloseHeredoc,
+    /// `${` or `${~`.
+    Interpolation,
+    /// `%{` or `%{~`.
+    Control,
+    /// `}` or `~}` that ends one of the two.
+    TemplateEnd,
+    Plus,
+    Minus,
+    Star,
+    Slash,
+    Percent,
+    EqualEqual,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    And,
+    Or,
+    Bang,
+    Question,
+    Colon,
+    DoubleColon,
+    Comma,
+    Dot,
+    Ellipsis,
+    Equal,
+    Arrow,
+    Newline,
+    Comment,
+    End,
+    /// A character that has no meaning.
+    Invalid,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub kind: Kind,
+    pub span: Span,
+}
+
+/// What surrounds the place that is read.
+enum Mode {
+    /// Code; counts the braces that are open within it.
+    Code { braces: usize },
+    /// Between quotes.
+    Quoted,
+    /// In a heredoc that ends with this word.
+    Heredoc { marker: String },
+    /// A whole text that is a template, as in JSON.
+    Bare,
+}
+
+/// Tokens of a file or an expression.
+pub(crate) fn scan_code(text: &str, start: Position) -> Vec<Token> {
+    Scanner::new(text, start, Mode::Code { braces: 0 }).run()
+}
+
+/// Tokens of a template without quotes.
+pub(crate) fn scan_template(text: &str, start: Position) -> Vec<Token> {
+    Scanner::new(text, start, Mode::Bare).run()
+}
+
+struct Scanner<'s> {
+    text: &'s str,
+    /// Byte in `text` of what is read next; `at.byte` counts from the start of the file.
+    offset: usize,
+    at: Position,
+    modes: Vec<Mode>,
+    tokens: Vec<Token>,
+}
+
+impl<'s> Scanner<'s> {
+    fn new(text: &'s str, start: Position, mode: Mode) -> Scanner<'s> {
+        Scanner { text, offset: 0, at: start, modes: vec![mode], tokens: Vec::new() }
+    }
+
+    fn run(mut self) -> Vec<Token> {
+        // A byte order mark is no part of the text.
+        if self.text.starts_with('\u{feff}') {
+            self.skip('\u{feff}'.len_utf8());
+        }
+        while self.offset < self.text.len() {
+            match self.modes.last() {
+                Some(Mode::Quoted) => self.quoted(),
+                Some(Mode::Heredoc { .. }) => self.heredoc(),
+                Some(Mode::Bare) => self.template_text(Kind::PlainText, true),
+                Some(Mode::Code { .. }) | None => self.code(),
+            }
+        }
+        self.tokens.push(Token { kind: Kind::End, span: Span { start: self.at, end: self.at } });
+        self.tokens
+    }
+
+    fn rest(&self) -> &'s str {
+        &self.text[self.offset..]
+    }
+
+    fn skip(&mut self, length: usize) {
+        let taken = &self.text[self.offset..self.offset + length];
+        self.offset += length;
+        self.at.byte += length;
+        let last_line = match taken.rfind('\n') {
+            Some(newline) => {
+                self.at.line += taken.bytes().filter(|b| *b == b'\n').count() as u32;
+                self.at.column = 1;
+                &taken[newline + 1..]
+            }
+            None => taken,
+        };
+        let columns = if last_line.is_ascii() { last_line.len() } else { last_line.graphemes(true).count() };
+        self.at.column += columns as u32;
+    }
+
+    fn take(&mut self, kind: Kind, length: usize) {
+        let start = self.at;
+        self.skip(length);
+        self.tokens.push(Token { kind, span: Span { start, end: self.at } });
+    }
+
+    fn code(&mut self) {
+        let rest = self.rest();
+        let first = rest.as_bytes()[0];
+        match first {
+            b' ' | b'\t' => self.skip(rest.len() - rest.trim_start_matches([' ', '\t']).len()),
+            b'\n' => self.take(Kind::Newline, 1),
+            b'\r' if rest.starts_with("\r\n") => self.take(Kind::Newline, 2),
+            b'\r' => self.skip(1),
+            b'#' => self.take(Kind::Comment, line_length(rest)),
+            b'/' if rest.starts_with("//") => self.take(Kind::Comment, line_length(rest)),
+            b'/' if rest.starts_with("/*") => {
+                let length = rest.find("*/").map_or(rest.len(), |end| end + 2);
+                self.take(Kind::Comment, length);
+            }
+            b'0'..=b'9' => self.take(Kind::Number, number_length(rest)),
+            b'"' => {
+                self.take(Kind::OpenQuote, 1);
+                self.modes.push(Mode::Quoted);
+            }
+            b'{' | b'}' => self.brace(first),
+            b'~' if rest.starts_with("~}") && self.ends_template() => self.template_end(2),
+            b'<' if rest.starts_with("<<") => self.open_heredoc(),
+            _ => match ident_length(rest) {
+                0 => self.operator(),
+                length => self.take(Kind::Ident, length),
+            },
+        }
+    }
+
+    fn ends_template(&self) -> bool {
+        self.modes.len() > 1 && matches!(self.modes.last(), Some(Mode::Code { braces: 0 }))
+    }
+
+    fn template_end(&mut self, length: usize) {
+        self.take(Kind::TemplateEnd, length);
+        self.modes.pop();
+    }
+
+    fn brace(&mut self, brace: u8) {
+        if brace == b'}' && self.ends_template() {
+            return self.template_end(1);
+        }
+        if let Some(Mode::Code { braces }) = self.modes.last_mut() {
+            *braces = if brace == b'{' { *braces + 1 } else { braces.saturating_sub(1) };
+        }
+        self.take(if brace == b'{' { Kind::OpenBrace } else { Kind::CloseBrace }, 1);
+    }
+
+    fn open_heredoc(&mut self) {
+        let rest = self.rest();
+        let dash = usize::from(rest[2..].starts_with('-'));
+        let word = &rest[2 + dash..];
+        let length = ident_length(word);
+        let after = &word[length..];
+        let newline = if after.starts_with('\n') {
+            1
+        } else if after.starts_with("\r\n") {
+            2
+        } else {
+            0
+        };
+        if length == 0 || newline == 0 {
+            return self.take(Kind::Invalid, 2);
+        }
+        let marker = word[..length].to_string();
+        self.take(Kind::OpenHeredoc, 2 + dash + length + newline);
+        self.modes.push(Mode::Heredoc { marker });
+    }
+
+    fn operator(&mut self) {
+        const TWO: [(&str, Kind); 8] = [
+            ("==", Kind::EqualEqual),
+            ("!=", Kind::NotEqual),
+            ("<=", Kind::LessEqual),
+            (">=", Kind::GreaterEqual),
+            ("=>", Kind::Arrow),
+            ("&&", Kind::And),
+            ("||", Kind::Or),
+            ("::", Kind::DoubleColon),
+        ];
+        let rest = self.rest();
+        if rest.starts_with("...") {
+            return self.take(Kind::Ellipsis, 3);
+        }
+        if let Some((_, kind)) = TWO.iter().find(|(text, _)| rest.starts_with(text)) {
+            return self.take(*kind, 2);
+        }
+        let kind = match rest.as_bytes()[0] {
+            b'[' => Kind::OpenBracket,
+            b']' => Kind::CloseBracket,
+            b'(' => Kind::OpenParen,
+            b')' => Kind::CloseParen,
+            b'+' => Kind::Plus,
+            b'-' => Kind::Minus,
+            b'*' => Kind::Star,
+            b'/' => Kind::Slash,
+            b'%' => Kind::Percent,
+            b'<' => Kind::Less,
+            b'>' => Kind::Greater,
+            b'!' => Kind::Bang,
+            b'?' => Kind::Question,
+            b':' => Kind::Colon,
+            b',' => Kind::Comma,
+            b'.' => Kind::Dot,
+            b'=' => Kind::Equal,
+            _ => Kind::Invalid,
+        };
+        let length = rest.chars().next().map_or(1, char::len_utf8);
+        self.take(kind, length);
+    }
+
+    fn quoted(&mut self) {
+        let rest = self.rest();
+        if rest.starts_with('"') {
+            self.take(Kind::CloseQuote, 1);
+            self.modes.pop();
+        } else if rest.starts_with('\n') {
+            self.take(Kind::QuotedNewline, 1);
+        } else if rest.starts_with("\r\n") {
+            self.take(Kind::QuotedNewline, 2);
+        } else {
+            self.template_text(Kind::QuotedText, false);
+        }
+    }
+
+    fn heredoc(&mut self) {
+        let Some(Mode::Heredoc { marker }) = self.modes.last() else { return };
+        let rest = self.rest();
+        let at_line_start = self.tokens.last().is_none_or(|t| {
+            t.kind == Kind::OpenHeredoc || (t.kind == Kind::PlainText && t.span.end.column == 1)
+        });
+        if at_line_start {
+            let line = &rest[..line_length(rest)];
+            let word = line.trim_end_matches('\r').trim_start();
+            if word.trim_end() == marker {
+                let indent = line.len() - line.trim_start().len();
+                let length = indent + marker.len();
+                self.take(Kind::CloseHeredoc, length);
+                self.modes.pop();
+                return;
+            }
+        }
+        self.template_text(Kind::PlainText, true);
+    }
+
+    /// Takes literal text up to the next sequence, the end of the line (kept in `lines`), or the closing quote.
+    fn template_text(&mut self, kind: Kind, lines: bool) {
+        let rest = self.rest();
+        let bytes = rest.as_bytes();
+        let mut length = 0;
+        while length < bytes.len() {
+            let here = &rest[length..];
+            match bytes[length] {
+                b'$' | b'%' if here[1..].starts_with('{') => {
+                    if length > 0 {
+                        break;
+                    }
+                    let kind = if bytes[0] == b'$' { Kind::Interpolation } else { Kind::Control };
+                    self.take(kind, if here[2..].starts_with('~') { 3 } else { 2 });
+                    self.modes.push(Mode::Code { braces: 0 });
+                    return;
+                }
+                b'$' if here.starts_with("$${") => length += 3,
+                b'%' if here.starts_with("%%{") => length += 3,
+                b'\n' if lines => {
+                    length += 1;
+                    break;
+                }
+                b'"' if !lines => break,
+                b'\n' if !lines => break,
+                b'\r' if !lines && here.starts_with("\r\n") => break,
+                b'\\' if !lines => {
+                    length += 1 + here[1..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8)
+                }
+                _ => length += here.chars().next().map_or(1, char::len_utf8),
+            }
+        }
+        self.take(kind, length);
+    }
+}
+
+fn line_length(text: &str) -> usize {
+    text.find('\n').map_or(text.len(), |end| if text[..end].ends_with('\r') { end - 1 } else { end })
+}
+
+fn number_length(text: &str) -> usize {
+    let digits = |from: usize| text[from..].bytes().take_while(u8::is_ascii_digit).count();
+    let mut length = digits(0);
+    if text[length..].starts_with('.') && digits(length + 1) > 0 {
+        length += 1 + digits(length + 1);
+    }
+    if text[length..].starts_with(['e', 'E']) {
+        let sign = usize::from(text[length + 1..].starts_with(['+', '-']));
+        let exponent = digits(length + 1 + sign);
+        if exponent > 0 {
+            length += 1 + sign + exponent;
+        }
+    }
+    length
+}
+
+/// Bytes of the name that the text begins with; 0 when it begins with none.
+pub(crate) fn ident_length(text: &str) -> usize {
+    let mut chars = text.char_indices();
+    match chars.next() {
+        Some((_, c)) if c.is_alphabetic() || c == '_' => {}
+        _ => return 0,
+    }
+    chars.find(|(_, c)| !(c.is_alphanumeric() || *c == '_' || *c == '-')).map_or(text.len(), |(i, _)| i)
+}
