@@ -1,0 +1,89 @@
+//! quinn's settings, made from ours.
+
+use std::sync::Arc;
+
+use quinn::{EndpointConfig, IdleTimeout, TransportConfig};
+use quinn_proto::HashedConnectionIdGenerator;
+
+use super::varint;
+use crate::{
+    config::{Config, Offload},
+    plane::Plane,
+};
+
+const KIB: usize = 1024;
+/// What a peer may send before its certificate was looked at: a greeting.
+const UNADMITTED_WINDOW: usize = 64 * KIB;
+/// What a stranger may send: a request for a certificate.
+const JOIN_WINDOW: usize = 256 * KIB;
+const JOIN_STREAMS: usize = 2;
+/// Datagrams that wait in quinn, each way. They are small and late ones are worthless.
+const DATAGRAM_BUFFER: usize = 256 * KIB;
+/// The first stream carries the greeting and the requests.
+const CONTROL_STREAMS: usize = 1;
+
+/// Which end of a connection settings are for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Side {
+    Dialled,
+    Accepted,
+}
+
+/// How much a peer may send and open.
+pub(super) struct Budget {
+    pub(super) receive_window: usize,
+    pub(super) streams: usize,
+}
+
+impl Budget {
+    /// What an admitted peer gets. Clients are many, so each gets a part of what a server gets.
+    pub(super) fn of(plane: Plane, side: Side, config: &Config) -> Self {
+        let streams = config.streams_max + CONTROL_STREAMS;
+        let whole = config.receive_window;
+        match (plane, side) {
+            (Plane::Join, Side::Accepted) => Self { receive_window: JOIN_WINDOW, streams: JOIN_STREAMS },
+            (Plane::Rpc | Plane::Node, Side::Accepted) => Self { receive_window: whole / 4, streams },
+            (Plane::Raft | Plane::Federation, _) | (_, Side::Dialled) => {
+                Self { receive_window: whole, streams }
+            }
+        }
+    }
+
+    fn unadmitted() -> Self {
+        Self { receive_window: UNADMITTED_WINDOW, streams: CONTROL_STREAMS }
+    }
+}
+
+pub(super) fn endpoint(config: &Config) -> EndpointConfig {
+    let mut endpoint = EndpointConfig::new(Arc::new(config.secret.reset_key()));
+    let key = config.secret.connection_id_key();
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
+    endpoint
+}
+
+pub(super) fn for_accepted(config: &Config) -> Arc<TransportConfig> {
+    transport(config, &Budget::unadmitted())
+}
+
+pub(super) fn for_dialled(config: &Config, plane: Plane) -> Arc<TransportConfig> {
+    transport(config, &Budget::of(plane, Side::Dialled, config))
+}
+
+fn transport(config: &Config, budget: &Budget) -> Arc<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    let idle = IdleTimeout::try_from(config.idle_timeout).expect("the checked range fits");
+    transport
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(config.keepalive))
+        // State is set aside for each permitted stream, so the permission stays small.
+        .max_concurrent_bidi_streams(varint(budget.streams))
+        .max_concurrent_uni_streams(varint(0))
+        .receive_window(varint(budget.receive_window))
+        // One stream may use a quarter, so that a reader that sleeps does not stop the others.
+        .stream_receive_window(varint(config.receive_window / 4))
+        .send_window(config.receive_window as u64)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .enable_segmentation_offload(config.offload == Offload::Segmentation);
+    Arc::new(transport)
+}
