@@ -6,6 +6,7 @@
 mod admit;
 mod canonical;
 mod cron;
+mod decode;
 pub mod diff;
 pub mod duration;
 mod object;
@@ -16,6 +17,7 @@ mod validate;
 
 pub use admit::{ServerDefaults, admit};
 pub use canonical::canonicalise;
+pub use decode::{ROOT_BLOCKS, parse_hcl};
 pub use diff::{JobDiff, annotate, diff};
 pub use shape::{Error, in_declared_order, normalise_json};
 pub use validate::{Limits, Validation, refusal, validate};

@@ -67,7 +67,7 @@ fn default(field: &Field) -> String {
         Fallback::Int(value) if matches!(field.kind, Kind::Duration) => short_duration(value),
         Fallback::Int(value) => value.to_string(),
         Fallback::Bool(value) => value.to_string(),
-        Fallback::String(value) if value.is_empty() => String::new(),
+        Fallback::String("") => String::new(),
         Fallback::String(value) => format!("`{value}`"),
         Fallback::Computed(how) => how.to_owned(),
     }

@@ -52,6 +52,87 @@ fn parsed() -> Vec<(String, Value)> {
     all
 }
 
+fn inputs(name: &str, text: &str) -> hcl::Inputs {
+    let random = std::sync::Arc::new(|bytes: &mut [u8]| bytes.fill(7));
+    hcl::Inputs::of_file(name, text, &jobspec::ROOT_BLOCKS, random)
+}
+
+#[test]
+fn job_files_are_read_as_recorded() {
+    for (name, recorded) in parsed() {
+        let text = fs::read_to_string(data("jobs").join(&name)).expect("each recording has its job file");
+        match jobspec::parse_hcl(&inputs("input.hcl", &text)) {
+            Ok(job) => assert_same(&name, &job, &recorded["as_written"]),
+            Err(problems) => panic!("{name}: {problems}"),
+        }
+    }
+}
+
+fn cut<'t>(text: &'t str, at: &[&str]) -> &'t str {
+    at.iter().find_map(|mark| text.find(mark)).map_or(text, |end| &text[..end])
+}
+
+#[test]
+fn broken_jobs_are_refused_as_recorded() {
+    let cases = json(data("bad-jobs.json"));
+    let mut wrong = Vec::new();
+    for case in cases.as_array().expect("a list") {
+        let name = case["name"].as_str().expect("a name");
+        // An empty text never gets as far as the parser there.
+        let text = case["hcl"].as_str().expect("a text");
+        let mut differ = |what: &str, ours: &str, theirs: &str| {
+            if ours != theirs {
+                wrong.push(format!("{name}, {what}:\n  ours   {ours:?}\n  theirs {theirs:?}"));
+            }
+        };
+        match jobspec::parse_hcl(&inputs("input.hcl", text)) {
+            Err(problems) if name == "empty" => {
+                differ("parse", &problems.to_string(), "<nil>: Missing job block; A job block is required");
+            }
+            // Which one of a circle of locals is found first is chance there.
+            Err(problems) if name == "local-cycle" => {
+                let ours = problems.to_string();
+                differ(
+                    "parse",
+                    &ours[12..],
+                    "12-14: Unsupported attribute; This object does not have an attribute named \"b\".",
+                );
+            }
+            Err(problems) => {
+                let theirs = case["parse"]["error"].as_str().unwrap_or("accepted");
+                let ours = format!("Failed to parse job: {problems}");
+                // The advice on how to set a variable is our own.
+                let advice = ["; see https", "; set it with"];
+                let (ours, theirs) = match name {
+                    "no-job" | "missing-variable" => (cut(&ours, &advice), cut(theirs, &advice)),
+                    _ => (ours.as_str(), theirs),
+                };
+                differ("parse", ours, theirs);
+            }
+            Ok(mut job) => {
+                differ("parse", "200", &case["parse"]["status"].to_string());
+                let answer = &case["validate_api"]["body"];
+                jobspec::canonicalise(&mut job);
+                jobspec::admit(&mut job, &jobspec::ServerDefaults::default());
+                let found = jobspec::validate(&job, &jobspec::Limits::default());
+                differ("errors", &found.error_text(), answer["Error"].as_str().unwrap_or_default());
+                let theirs = answer["ValidationErrors"].as_array().map(Vec::len).unwrap_or_default();
+                differ("number of errors", &found.errors.len().to_string(), &theirs.to_string());
+                differ("warnings", &found.warning_text(), answer["Warnings"].as_str().unwrap_or_default());
+                let answer = case["run"]["stderr"].as_str().unwrap_or_default();
+                let refused =
+                    answer.split_once("response code: 400 (").and_then(|(_, text)| text.split_once(')'));
+                differ(
+                    "refusal",
+                    &jobspec::refusal(&job).unwrap_or_default(),
+                    refused.map_or("", |(text, _)| text),
+                );
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn canonical_form_is_reached_from_what_was_written() {
     for (name, recorded) in parsed() {
@@ -182,4 +263,16 @@ fn declared_order_is_that_of_job_run_output() {
     let job = jobspec::normalise_json(recorded["Job"].clone()).expect("a recorded job");
     assert_ne!(job.to_string(), recorded["Job"].to_string());
     assert_eq!(jobspec::in_declared_order(&job).to_string(), recorded["Job"].to_string());
+}
+
+#[test]
+fn problems_of_json_text_have_their_place() {
+    let text = r#"{"job": {"x": {"group": {"g": {
+  "count": "many",
+  "tusk": {}
+}}}}}"#;
+    let problems = jobspec::parse_hcl(&inputs("input.hcl", text)).expect_err("it is broken").to_string();
+    let expected = "input.hcl:3,11-13: Extraneous JSON object property; No argument or block type is named \"tusk\". Did you \
+                    mean \"task\"?\ninput.hcl:2,12-18: Unsuitable value type; Unsuitable value: a number is required";
+    assert_eq!(problems, expected);
 }

@@ -6,31 +6,46 @@ mod values;
 use crate::object::Object;
 use crate::schema::{Block, Field, JOB, Kind};
 use crate::shape;
-use hcl::{Body, Diagnostic, Range};
+use hcl::{Body, Diagnostic, Range, similar_name};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// The blocks that a job file is made of, for [`hcl::Inputs::root_blocks`].
+pub const ROOT_BLOCKS: [hcl::RootBlock; 1] =
+    [hcl::RootBlock { kind: "job", labels: &["name"], count: hcl::Count::One }];
 
 /// Reads a job file. The job is not canonicalised; its unset fields are null or empty.
+///
+/// The inputs must have [`ROOT_BLOCKS`].
 pub fn parse_hcl(inputs: &hcl::Inputs) -> Result<Value, hcl::Diagnostics> {
-    let body = hcl::evaluate(inputs)?;
+    let mut evaluation = hcl::evaluate_partly(inputs);
+    let Some(body) = &evaluation.body else { return Err(evaluation.diagnostics) };
     let mut decoder = Decoder::default();
-    let job = decoder.file(&body);
+    let job = decoder.file(body);
+    evaluation.diagnostics.list.append(&mut decoder.problems);
     match job {
-        Some(job) if decoder.problems.is_empty() => Ok(Value::Object(job)),
-        _ => Err(hcl::Diagnostics::evaluation(decoder.problems)),
+        Some(job) if !evaluation.diagnostics.has_errors() => Ok(Value::Object(job)),
+        Some(_) | None => Err(evaluation.diagnostics),
     }
 }
 
 #[derive(Default)]
-struct Decoder {
+struct Decoder<'a> {
     problems: Vec<Diagnostic>,
+    /// In the JSON syntax, where everything stands.
+    places: Option<&'a hcl::Places>,
+    /// In the JSON syntax, the names that lead to the object being read.
+    path: Vec<String>,
 }
 
 /// A block of the file, or an object of a JSON text that stands for one.
-struct Found<'a> {
+struct Found<'b> {
     labels: Vec<(String, Range)>,
     /// Its kind and labels, for messages about the whole block.
     head: Range,
-    body: std::borrow::Cow<'a, Body>,
+    open: Range,
+    body: Cow<'b, Body>,
+    path: Vec<String>,
 }
 
 /// What was read of a body: the fields of the API, and what exists in job files only.
@@ -49,31 +64,36 @@ impl Read {
     }
 }
 
-impl Decoder {
+impl<'a> Decoder<'a> {
     fn report(&mut self, summary: impl Into<String>, detail: impl Into<String>, range: Range) {
         self.problems.push(Diagnostic::error(summary, detail, range));
     }
 
-    fn file(&mut self, body: &Body) -> Option<Object> {
-        let job = body.blocks.iter().find(|block| block.kind == "job");
-        if let Some(block) = job {
+    /// Reads the job of a file. That there is exactly one was seen to when the file was evaluated.
+    fn file(&mut self, body: &'a Body) -> Option<Object> {
+        if let Some(block) = body.blocks_of("job").next() {
             let label = block.labels.first().map(|(label, _)| label.as_str()).unwrap_or_default();
             return Some(self.job(&block.body, label));
         }
         // In the JSON syntax, a job is an object of one member: its label.
-        let attribute = body.attributes.iter().find(|attribute| attribute.name == "job");
-        let found =
-            attribute.map(|attribute| self.json_blocks(attribute, Labels::One("name"))).unwrap_or_default();
-        match found.first() {
-            Some(only) => {
-                let label = only.labels.first().map(|(label, _)| label.clone()).unwrap_or_default();
-                Some(self.job(&only.body, &label))
-            }
-            None => {
-                self.problems.push(Diagnostic::general("Missing job block", "A job block is required"));
-                None
-            }
+        let attribute = body.attribute("job")?;
+        self.places = Some(&attribute.places);
+        let found = self.json_blocks(attribute, Vec::new(), Labels::One("name"));
+        let [first, others @ ..] = found.as_slice() else {
+            let detail = "All job blocks must have 1 labels (name).";
+            self.report("Missing name for job", detail, attribute.value_range.clone());
+            return None;
+        };
+        if let Some(second) = others.first() {
+            let detail = format!(
+                "Only one block of type \"job\" is allowed. Previous definition was at {}.",
+                first.head
+            );
+            self.report("Duplicate job block", detail, second.head.clone());
         }
+        self.path = first.path.clone();
+        let label = first.labels.first().map(|(label, _)| label.clone()).unwrap_or_default();
+        Some(self.job(&first.body, &label))
     }
 
     fn job(&mut self, body: &Body, label: &str) -> Object {
@@ -99,8 +119,11 @@ impl Decoder {
         for attribute in &body.attributes {
             let Some(field) = block.hcl_field(&attribute.name) else { continue };
             let value = match field.kind {
+                Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free if !body.json => continue,
                 Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free => {
-                    let found = self.json_blocks(attribute, labels(block, field));
+                    let mut path = self.path.clone();
+                    path.push(attribute.name.clone());
+                    let found = self.json_blocks(attribute, path, labels(block, field));
                     self.nested(block, field, found)
                 }
                 _ => self.value(field.kind, &attribute.value, &attribute.value_range),
@@ -110,19 +133,10 @@ impl Decoder {
             }
         }
         for field in block.fields.iter().filter(|field| field.is_block() && !field.hcl.is_empty()) {
-            let written: Vec<_> = body.blocks.iter().filter(|inner| inner.kind == field.hcl).collect();
-            if written.is_empty() {
+            let found: Vec<_> = body.blocks_of(field.hcl).map(found).collect();
+            if found.is_empty() {
                 continue;
             }
-            let found = written.into_iter().map(|inner| Found {
-                labels: inner.labels.clone(),
-                head: inner
-                    .labels
-                    .last()
-                    .map_or(inner.kind_range.clone(), |(_, label)| inner.kind_range.to(label)),
-                body: std::borrow::Cow::Borrowed(&inner.body),
-            });
-            let found = found.collect();
             if let Some(value) = self.nested(block, field, found) {
                 put(field, value);
             }
@@ -175,7 +189,9 @@ impl Decoder {
         found: &Found<'_>,
     ) -> Value {
         let label = found.labels.first();
+        let outside = std::mem::replace(&mut self.path, found.path.clone());
         let read = self.read(inner, &found.body, label.map(|(label, _)| label.as_str()));
+        self.path = outside;
         let mut object = finish::block(inner, read);
         if parent.name == "Task" && field.hcl == "scaling" {
             self.task_scaling(&mut object, label);
@@ -217,11 +233,8 @@ impl Decoder {
                 false
             }
             (Labels::One(label), []) => {
-                let mut brace = found.body.range.clone();
-                brace.end = brace.start;
-                brace.end.column += 1;
                 let detail = format!("All {name} blocks must have 1 labels ({label}).");
-                self.report(format!("Missing {label} for {name}"), detail, brace);
+                self.report(format!("Missing {label} for {name}"), detail, found.open.clone());
                 false
             }
             (Labels::One(label), [_, (_, range), ..]) => {
@@ -256,17 +269,17 @@ impl Decoder {
             let as_argument = |field: &Field| {
                 !field.is_block() || matches!(field.kind, Kind::StringMap | Kind::StringListMap)
             };
-            if field.is_some_and(|field| body.json || as_argument(field)) || (body.json && name == "//") {
+            if field.is_some_and(|field| body.json || as_argument(field)) {
                 continue;
             }
             if body.json {
-                let known = similar(name, arguments.iter().chain(&blocks).copied());
+                let known = similar_name(name, arguments.iter().chain(&blocks).copied());
                 let hint = known.map(|known| format!(" Did you mean {known:?}?")).unwrap_or_default();
                 let detail = format!("No argument or block type is named {name:?}.{hint}");
                 self.report("Extraneous JSON object property", detail, attribute.name_range.clone());
                 continue;
             }
-            let hint = match similar(name, arguments.iter().filter(|name| !defined(name)).copied()) {
+            let hint = match similar_name(name, arguments.iter().filter(|name| !defined(name)).copied()) {
                 Some(known) => format!(" Did you mean {known:?}?"),
                 None if blocks.contains(&name) => {
                     format!(" Did you mean to define a block of type {name:?}?")
@@ -281,7 +294,7 @@ impl Decoder {
             if blocks.contains(&name) {
                 continue;
             }
-            let hint = match similar(name, blocks.iter().copied()) {
+            let hint = match similar_name(name, blocks.iter().copied()) {
                 Some(known) => format!(" Did you mean {known:?}?"),
                 None if arguments.contains(&name) => {
                     format!(
@@ -296,37 +309,94 @@ impl Decoder {
     }
 
     /// The blocks that an argument of a JSON text stands for: an object or a list of them, below a label where there is one.
-    fn json_blocks(&mut self, attribute: &hcl::Attribute, expected: Labels) -> Vec<Found<'static>> {
+    fn json_blocks(
+        &mut self,
+        attribute: &hcl::Attribute,
+        path: Vec<String>,
+        expected: Labels,
+    ) -> Vec<Found<'static>> {
         let mut found = Vec::new();
-        let mut todo: Vec<(Vec<(String, Range)>, &hcl::Value)> = vec![(Vec::new(), &attribute.value)];
-        while let Some((labels, value)) = todo.pop() {
+        let mut todo: Vec<(Vec<String>, Option<String>, &hcl::Value)> = vec![(path, None, &attribute.value)];
+        while let Some((path, label, value)) = todo.pop() {
+            let place = self.place(&path, attribute);
+            let below = |step: String| path.iter().cloned().chain([step]).collect::<Vec<_>>();
             match value {
                 hcl::Value::Tuple(items) | hcl::Value::List(_, items) => {
-                    todo.extend(items.iter().rev().map(|item| (labels.clone(), item)));
+                    let items = items.iter().enumerate().rev();
+                    todo.extend(items.map(|(index, item)| (below(index.to_string()), label.clone(), item)));
+                }
+                hcl::Value::Object(members) | hcl::Value::Map(_, members)
+                    if matches!(expected, Labels::One(_)) && label.is_none() =>
+                {
+                    let members = members.iter().rev();
+                    todo.extend(
+                        members.map(|(name, value)| (below(name.clone()), Some(name.clone()), value)),
+                    );
                 }
                 hcl::Value::Object(members) | hcl::Value::Map(_, members) => {
-                    if matches!(expected, Labels::One(_)) && labels.is_empty() {
-                        let named = members.iter().rev();
-                        todo.extend(named.map(|(label, value)| {
-                            (vec![(label.clone(), attribute.name_range.clone())], value)
-                        }));
-                        continue;
-                    }
-                    let body = values::json_body(members, attribute);
-                    let head = attribute.name_range.clone();
-                    found.push(Found { labels, head, body: std::borrow::Cow::Owned(body) });
+                    let body = Body {
+                        attributes: members
+                            .iter()
+                            .map(|(name, value)| self.json_member(name, value, &path, attribute))
+                            .collect(),
+                        blocks: Vec::new(),
+                        range: place.clone(),
+                        json: true,
+                    };
+                    let labels = label.into_iter().map(|label| (label, place.clone())).collect();
+                    found.push(Found {
+                        labels,
+                        head: place.clone(),
+                        open: place,
+                        body: Cow::Owned(body),
+                        path,
+                    });
                 }
-                hcl::Value::Null => {}
+                hcl::Value::Null | hcl::Value::Unknown => {}
                 other => {
                     let detail = format!(
                         "A JSON object is required, to represent a block; have {}.",
                         other.friendly_type()
                     );
-                    self.report("Incorrect JSON value type", detail, attribute.value_range.clone());
+                    self.report("Incorrect JSON value type", detail, place);
                 }
             }
         }
         found
+    }
+
+    fn json_member(
+        &self,
+        name: &str,
+        value: &hcl::Value,
+        path: &[String],
+        owner: &hcl::Attribute,
+    ) -> hcl::Attribute {
+        let path: Vec<_> = path.iter().cloned().chain([name.to_owned()]).collect();
+        let place = self.place(&path, owner);
+        hcl::Attribute {
+            name: name.to_owned(),
+            name_range: place.clone(),
+            value: value.clone(),
+            value_range: place.clone(),
+            range: place,
+            places: hcl::Places::default(),
+        }
+    }
+
+    fn place(&self, path: &[String], owner: &hcl::Attribute) -> Range {
+        let known = self.places.and_then(|places| places.find(path.iter().map(String::as_str)));
+        known.unwrap_or(&owner.name_range).clone()
+    }
+}
+
+fn found(block: &hcl::Block) -> Found<'_> {
+    Found {
+        labels: block.labels.clone(),
+        head: block.range.clone(),
+        open: block.open_range.clone(),
+        body: Cow::Borrowed(&block.body),
+        path: Vec::new(),
     }
 }
 
@@ -348,29 +418,4 @@ fn labels(parent: &'static Block, field: &'static Field) -> Labels {
         Kind::Free => Labels::Any,
         _ => Labels::None,
     }
-}
-
-/// Edits between two names above which one is not taken for a slip of the other.
-const SLIPS_MAX: usize = 2;
-/// Names longer than this are no slips of ours.
-const NAME_MAX: usize = 64;
-
-fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let mut known = known.filter(|known| name.len() <= NAME_MAX && distance(name, known) <= SLIPS_MAX);
-    known.next()
-}
-
-/// Insertions, deletions and replacements from one name to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, a) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (column, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 const SUMMARY: &str = "Unsuitable value type";
 
-impl Decoder {
+impl Decoder<'_> {
     /// Converts one argument. A null is as good as nothing.
     pub(super) fn value(&mut self, kind: Kind, value: &hcl::Value, range: &Range) -> Option<Value> {
         if value.is_null() {
@@ -42,7 +42,7 @@ impl Decoder {
 }
 
 fn convert(kind: Kind, value: &hcl::Value) -> Result<Value, String> {
-    if matches!(value, hcl::Value::Unknown) {
+    if !value.is_wholly_known() {
         return Err("Unsuitable value: value must be known".into());
     }
     if matches!(kind, Kind::Duration) {
@@ -122,20 +122,4 @@ pub(super) fn free(body: &Body) -> Object {
         }
     }
     map
-}
-
-/// The body that an object of a JSON text stands for. Members have no places of their own: messages show their owner's.
-pub(super) fn json_body(members: &hcl::Members, owner: &hcl::Attribute) -> Body {
-    let attributes = members.iter().map(|(name, value)| hcl::Attribute {
-        name: name.clone(),
-        name_range: owner.name_range.clone(),
-        value: value.clone(),
-        value_range: owner.value_range.clone(),
-    });
-    Body {
-        attributes: attributes.collect(),
-        blocks: Vec::new(),
-        range: owner.value_range.clone(),
-        json: true,
-    }
 }
