@@ -1,6 +1,6 @@
 //! How long a proposal takes on a real disk, alone and among many. One voter: what replication itself costs.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, os::unix::fs::FileExt, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use divan::{Bencher, counter::ItemsCount};
@@ -48,10 +48,12 @@ impl Network for Nobody {
 
 async fn leader(dir: &Path, mark_sync: MarkSync) -> Raft<Nothing> {
     let raw = RawConfig { mark_sync: Some(mark_sync), ..RawConfig::default() };
-    let config = Config::check(&raw, Storage::Directory(dir.to_owned()), IoMode::Thread).expect("defaults fit");
+    let config =
+        Config::check(&raw, Storage::Directory(dir.to_owned()), IoMode::Thread).expect("defaults fit");
     let me = Peer { id: 1, addr: String::new(), name: "bench".to_owned() };
     let env = Env::real(Shutdown::new());
-    let raft = Raft::open(config, me.clone(), Nothing, Arc::new(Nobody), &env).await.expect("an empty directory");
+    let raft =
+        Raft::open(config, me.clone(), Nothing, Arc::new(Nobody), &env).await.expect("an empty directory");
     raft.bootstrap(&[me], ClusterMarker(1)).await.expect("it is empty");
     let mut leadership = raft.leadership();
     leadership.wait_for(raft::Leadership::is_leader).await.expect("it runs");
@@ -76,12 +78,26 @@ fn bench(bencher: Bencher<'_, '_>, mark_sync: MarkSync, at_once: usize) {
     runtime.block_on(raft.shutdown());
 }
 
-#[divan::bench(args = [1, 64, 4096], sample_count = 300)]
+/// What the disk takes by itself: the same bytes appended to a preallocated file, one sync each.
+#[divan::bench(sample_count = 300)]
+fn bare_sync(bencher: Bencher<'_, '_>) {
+    let file = tempfile::tempfile().expect("a file");
+    file.write_all_at(&vec![0; 1 << 20], 0).expect("the disk works");
+    file.sync_all().expect("the disk works");
+    let mut at = 0;
+    bencher.bench_local(|| {
+        file.write_all_at(&[7; COMMAND_BYTES], at % (1 << 20)).expect("the disk works");
+        at += COMMAND_BYTES as u64;
+        file.sync_data().expect("the disk works");
+    });
+}
+
+#[divan::bench(args = [1, 64, 1024], sample_count = 200)]
 fn mark_behind(bencher: Bencher<'_, '_>, at_once: usize) {
     bench(bencher, MarkSync::Behind, at_once);
 }
 
-#[divan::bench(args = [1, 64, 4096], sample_count = 300)]
+#[divan::bench(args = [1, 64, 1024], sample_count = 200)]
 fn mark_before_ack(bencher: Bencher<'_, '_>, at_once: usize) {
     bench(bencher, MarkSync::BeforeAck, at_once);
 }

@@ -5,26 +5,28 @@ use crate::{
     types::{LogPoint, Peer, VoteRecord},
 };
 
+/// What is known about a log that lost something.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Loss {
+    /// What was noticed.
+    pub reason: String,
+    /// The last entry that was acknowledged.
+    pub acknowledged: Option<LogPoint>,
+    /// The last entry that is there.
+    pub found: Option<LogPoint>,
+    /// The last vote that is remembered.
+    pub vote: Option<VoteRecord>,
+    /// The cluster that the log belonged to.
+    pub cluster: Option<ClusterMarker>,
+}
+
 /// Why a server's replicated state could not be opened. Nothing was changed on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The log is shorter than this server once acknowledged, or holds other entries. It must not vote again with it:
     /// [`crate::wipe`] puts the log aside, and the server may join again under another peer id, as a learner.
-    #[error(
-        "the log lost entries that this server had acknowledged ({reason}); put it aside and join again as a learner"
-    )]
-    LostEntries {
-        /// What was noticed.
-        reason: String,
-        /// The last entry that was acknowledged.
-        acknowledged: Option<LogPoint>,
-        /// The last entry that is there.
-        found: Option<LogPoint>,
-        /// The last vote that is remembered.
-        vote: Option<VoteRecord>,
-        /// The cluster that the log belonged to.
-        cluster: Option<ClusterMarker>,
-    },
+    #[error("the log lost entries that this server had acknowledged ({}); put it aside and join again as a learner", .0.reason)]
+    LostEntries(Box<Loss>),
     /// The log or a part of it can not be read. As for lost entries, the server must not vote with it.
     #[error("the log is damaged ({reason}); put it aside and join again as a learner")]
     Damaged {
@@ -79,7 +81,7 @@ impl OpenError {
     /// Tells whether the way out is [`crate::wipe`] and joining again as a learner.
     pub fn must_rejoin(&self) -> bool {
         match self {
-            Self::LostEntries { .. }
+            Self::LostEntries(_)
             | Self::Damaged { .. }
             | Self::MarkMissing { .. }
             | Self::Mark { source: MarkError::Damaged, .. }

@@ -23,7 +23,7 @@ use crate::{
     config::IoMode,
     error::Fault,
     fault::FaultCell,
-    log::{ClusterMarker, Counts, LogRead, LogStore, StoreError},
+    log::{ClusterMarker, Counts, LogRead, LogStore, Settled, StoreError},
     types::{Entry, LogId, LogPoint, Record, Types, Vote, entry_weight, log_id, point, vote, vote_record},
 };
 
@@ -265,6 +265,9 @@ impl Window {
     }
 
     fn truncate_after(&mut self, keep: Option<LogId>) {
+        if keep >= self.last {
+            return;
+        }
         let end = keep.as_ref().map_or(0, |keep| keep.index + 1);
         while self.entries.back().is_some_and(|entry| entry.log_id.index >= end) {
             if let Some(entry) = self.entries.pop_back() {
@@ -321,12 +324,17 @@ impl Writer {
                 Some(request) => request,
                 None => match requests.recv_timeout(SETTLE_AFTER) {
                     Ok(request) => request,
-                    Err(RecvTimeoutError::Timeout) => {
+                    Err(RecvTimeoutError::Timeout) => match self.settle() {
+                        Settled::More => continue,
+                        Settled::Done => {
+                            let Ok(request) = requests.recv() else { return };
+                            request
+                        }
+                    },
+                    Err(RecvTimeoutError::Disconnected) => {
                         self.settle();
-                        let Ok(request) = requests.recv() else { return };
-                        request
+                        return;
                     }
-                    Err(RecvTimeoutError::Disconnected) => return self.settle(),
                 },
             };
             match request.work {
@@ -349,7 +357,11 @@ impl Writer {
     }
 
     /// Gathers the appends that wait, up to a budget, and returns the request that ended the gathering.
-    fn append_with_those_waiting(&mut self, first: Append, requests: &mpsc::Receiver<Request>) -> Option<Request> {
+    fn append_with_those_waiting(
+        &mut self,
+        first: Append,
+        requests: &mpsc::Receiver<Request>,
+    ) -> Option<Request> {
         let mut bytes: usize = first.records.iter().map(Record::weight).sum();
         let mut group = vec![first];
         let mut next = None;
@@ -391,7 +403,9 @@ impl Writer {
         }
         *lock(&self.shared.counts) = self.store.counts();
         for callback in done {
-            callback.io_completed(outcome.as_ref().map(|_| ()).map_err(|error| io::Error::other(error.to_string())));
+            callback.io_completed(
+                outcome.as_ref().map(|_| ()).map_err(|error| io::Error::other(error.to_string())),
+            );
         }
         if outcome.is_ok()
             && let Err(error) = self.store.settle_if_late()
@@ -414,19 +428,21 @@ impl Writer {
     }
 
     /// Does what can wait, in a quiet moment.
-    fn settle(&mut self) {
+    fn settle(&mut self) -> Settled {
         if self.healthy().is_err() {
-            return;
+            return Settled::Done;
         }
         let outcome = match self.take_committed() {
             Some(committed) => self.store.save_committed(committed),
             None => Ok(()),
         };
-        if let Err(error) = outcome.and_then(|()| self.store.settle()) {
+        let settled = outcome.and_then(|()| self.store.settle()).unwrap_or_else(|error| {
             // Whoever writes next is told; nobody waits for this.
             let _ = self.fail(&error);
-        }
+            Settled::Done
+        });
         *lock(&self.shared.counts) = self.store.counts();
+        settled
     }
 
     fn take_committed(&self) -> Option<LogPoint> {

@@ -52,9 +52,10 @@ impl Leadership {
                     None => Self::Unknown { term },
                 }
             }
-            (ServerState::Learner | ServerState::Follower | ServerState::Candidate | ServerState::Leader, _) => {
-                Self::Unknown { term }
-            }
+            (
+                ServerState::Learner | ServerState::Follower | ServerState::Candidate | ServerState::Leader,
+                _,
+            ) => Self::Unknown { term },
         }
     }
 }

@@ -24,12 +24,12 @@ mod wire;
 
 pub use self::{
     config::{Config, ConfigError, IoMode, RawConfig, Storage},
-    error::{BootstrapError, ChangeError, Fault, HandleError, OpenError, ProposeError, ReadError},
+    error::{BootstrapError, ChangeError, Fault, HandleError, Loss, OpenError, ProposeError, ReadError},
     leadership::Leadership,
     log::{
-        ChainHash, ClusterMarker, Counts, DecodeEntryError, ENTRY_VERSION, FjallLog, Found, LogRead, LogStore,
-        MARK_VERSION, Mark, MarkError, MarkSync, MemoryDisk, MemoryLog, StoreError, decode_entry, decode_mark,
-        encode_entry, encode_mark, wipe,
+        ChainHash, ClusterMarker, Counts, DecodeEntryError, ENTRY_VERSION, FjallLog, Found, LogRead,
+        LogStore, MARK_VERSION, Mark, MarkError, MarkSync, MemoryDisk, MemoryLog, Settled, StoreError,
+        decode_entry, decode_mark, encode_entry, encode_mark, wipe,
     },
     machine::{Halt, StateMachine, WriteSnapshot},
     network::{Network, NetworkError, RpcKind, SnapshotStream},

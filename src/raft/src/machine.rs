@@ -153,7 +153,11 @@ impl<S: StateMachine> RaftStateMachine<Types> for Machine<S> {
         self.builder()
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
         let (state, snapshots) = (self.state.clone(), self.snapshots.clone());
         let last = meta.last_log_id.as_ref().map(point);
         let work = move || {
@@ -198,7 +202,8 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
     async fn build_snapshot(
         &mut self,
     ) -> Result<openraft::alias::SnapshotOf<Types, SnapshotData>, io::Error> {
-        let write = lock(&self.write).take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
+        let write =
+            lock(&self.write).take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
         let snapshots = self.snapshots.clone();
         let meta = WireMeta::from(&self.meta);
         let work = move || {

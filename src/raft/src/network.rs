@@ -5,11 +5,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 use bytes::Bytes;
 use openraft::{
     RPCTypes, RaftNetworkFactory,
-    error::{NetworkError as RaftNetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    error::{
+        NetworkError as RaftNetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+    },
     network::{RPCOption, v2::RaftNetworkV2},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-        VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,8 +23,8 @@ use crate::{
     snapshot::SnapshotData,
     types::{Peer, Types, Vote, entry_weight, vote, vote_record},
     wire::{
-        Envelope, WireAppend, WireAppended, WireInstalled, WireMeta, WireSnapshot, WireTransfer, WireTransferred,
-        WireVote, WireVoted, decode, encode,
+        Envelope, WireAppend, WireAppended, WireInstalled, WireMeta, WireSnapshot, WireTransfer,
+        WireTransferred, WireVote, WireVoted, decode, encode,
     },
 };
 

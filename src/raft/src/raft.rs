@@ -1,6 +1,5 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -8,32 +7,32 @@ use std::{
 
 use bytes::Bytes;
 use openraft::{
-    ChangeMembers, RaftMetrics, ReadPolicy, Snapshot,
+    RaftMetrics, ReadPolicy,
     async_runtime::WatchReceiver,
     error::{
-        ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
+        ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError,
+        RaftError,
     },
 };
 use runtime::Env;
-use tokio::{io::AsyncRead, io::AsyncReadExt, sync::watch};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::{
     config::{Config, IoMode, Storage},
-    error::{BootstrapError, ChangeError, Fault, HandleError, OpenError, ProposeError, ReadError},
+    error::{BootstrapError, ChangeError, Fault, OpenError, ProposeError, ReadError},
     fault::FaultCell,
     journal::Journal,
     leadership::{Leadership, follow},
     log::{ClusterMarker, Counts, FjallLog, LogStore, MemoryLog},
     machine::{Machine, StateMachine, lock, run},
-    network::{Links, Network, RpcKind},
+    network::{Links, Network},
     snapshot::{SNAPSHOT_DIR, SnapshotData, SnapshotStore},
-    types::{Command, LogPoint, Members, Peer, SnapshotMeta, Types, point, vote},
-    wire::{
-        Envelope, WireAppend, WireAppended, WireInstalled, WireSnapshot, WireTransfer, WireTransferred, WireVote,
-        WireVoted, decode, encode,
-    },
+    types::{Command, LogPoint, Members, Peer, SnapshotMeta, Types, point},
 };
+
+mod members;
+mod receive;
 
 type Inner<S> = openraft::Raft<Types, Machine<S>>;
 
@@ -43,11 +42,10 @@ const LEASE_RETRY: Duration = Duration::from_millis(2);
 /// Entries since the last snapshot, in thresholds, that make one due before its time: at a hundred thousand commands
 /// a second the log would otherwise outgrow memory between two looks.
 const SNAPSHOT_EARLY_FACTOR: u64 = 16;
+/// How long openraft may take to show its first figures; it does so as soon as its task runs.
+const START_WAIT: Duration = Duration::from_secs(30);
 /// Time between looks for an early snapshot.
 const SNAPSHOT_LOOK: Duration = Duration::from_secs(1);
-/// Bytes taken from a snapshot stream at a time.
-const RECEIVE_BYTES: usize = 256 << 10;
-
 /// One server's part in replication. A handle: clones share everything.
 pub struct Raft<S: StateMachine> {
     shared: Arc<Shared<S>>,
@@ -153,8 +151,7 @@ impl<S: StateMachine> Raft<S> {
         let current = current_snapshot(&snapshots, found.purged, config.io, env).await?;
         let journal = Journal::start(store, config.io, fault.clone(), env);
         let state = Arc::new(Mutex::new(state));
-        let machine =
-            Machine::new(state.clone(), snapshots.clone(), current, config.io, env, fault.clone());
+        let machine = Machine::new(state.clone(), snapshots.clone(), current, config.io, env, fault.clone());
         let applied = machine.progress();
         let links = Links { network, me: me.id, journal: journal.clone() };
         let openraft_config = config.for_openraft().validate().map_err(start_error)?;
@@ -181,7 +178,7 @@ impl<S: StateMachine> Raft<S> {
             env: env.clone(),
         };
         let raft = Self { shared: Arc::new(shared) };
-        raft.elect_if_alone().await.map_err(start_error)?;
+        raft.begin().await?;
         raft.watch_snapshots();
         info!(id = raft.shared.me.id, last = ?found.last, "replication started");
         Ok(raft)
@@ -247,7 +244,10 @@ impl<S: StateMachine> Raft<S> {
                 Ok(written) => {
                     let index = written.log_id.index;
                     let response = written.data.take::<S::Response>();
-                    return Ok((index, response.expect("every command is answered by the state machine of this type")));
+                    return Ok((
+                        index,
+                        response.expect("every command is answered by the state machine of this type"),
+                    ));
                 }
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
                     let waits = forward.reason == ForwardReason::LeaseExpired;
@@ -256,8 +256,12 @@ impl<S: StateMachine> Raft<S> {
                     }
                     self.shared.env.sleep(LEASE_RETRY).await;
                 }
-                Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => return Err(ProposeError::Unknown),
-                Err(RaftError::APIError(error)) => return Err(ProposeError::Stopped { reason: error.to_string() }),
+                Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+                    return Err(ProposeError::Unknown);
+                }
+                Err(RaftError::APIError(error)) => {
+                    return Err(ProposeError::Stopped { reason: error.to_string() });
+                }
                 Err(RaftError::Fatal(fatal)) => {
                     return Err(ProposeError::Stopped { reason: self.why_stopped(&fatal) });
                 }
@@ -320,74 +324,6 @@ impl<S: StateMachine> Raft<S> {
         look(&lock(&self.shared.state))
     }
 
-    /// Makes a server receive the log without a vote. With `wait`, returns when it has the log up to this change; how
-    /// long that may take is for the caller to bound, and dropping the future does not take the change back.
-    ///
-    /// # Errors
-    ///
-    /// See [`ChangeError`].
-    pub async fn add_learner(&self, peer: Peer, wait: bool) -> Result<u64, ChangeError> {
-        let id = peer.id;
-        let written = self.shared.raft.add_learner(id, peer, false).await;
-        let index = written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))?;
-        let mut metrics = self.shared.raft.metrics();
-        while wait {
-            {
-                let current = metrics.borrow_watched();
-                let Some(replication) = &current.replication else {
-                    return Err(ChangeError::NotLeader { leader: self.leader() });
-                };
-                let matched = replication.get(&id).cloned().flatten();
-                if matched.is_some_and(|at| at.index >= index) {
-                    break;
-                }
-            }
-            let stopped = |_| ChangeError::Stopped { reason: self.why_stopped(&Fatal::Stopped) };
-            metrics.changed().await.map_err(stopped)?;
-        }
-        Ok(index)
-    }
-
-    /// Gives learners a vote.
-    ///
-    /// # Errors
-    ///
-    /// See [`ChangeError`].
-    pub async fn promote(&self, ids: BTreeSet<u64>) -> Result<u64, ChangeError> {
-        self.change(ChangeMembers::AddVoterIds(ids)).await
-    }
-
-    /// Makes exactly these servers the voters; all must be members. Those that lose their vote are removed.
-    ///
-    /// # Errors
-    ///
-    /// See [`ChangeError`].
-    pub async fn change_membership(&self, voters: BTreeSet<u64>) -> Result<u64, ChangeError> {
-        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
-    }
-
-    /// Removes a server, voter or learner. A leader that removes itself hands over first.
-    ///
-    /// # Errors
-    ///
-    /// See [`ChangeError`].
-    pub async fn remove(&self, id: u64) -> Result<u64, ChangeError> {
-        let ids = BTreeSet::from([id]);
-        let voter = self.members().voter_ids().contains(&id);
-        let change = if voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
-        self.change(change).await
-    }
-
-    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<u64, ChangeError> {
-        let written = self.shared.raft.change_membership(change, false).await;
-        written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))
-    }
-
-    /// Tells who takes part.
-    pub fn members(&self) -> Members {
-        Members::from_raft(self.metrics().membership_config.membership())
-    }
-
     /// Begins a snapshot, and purges what it covers; returns before either is done.
     ///
     /// # Errors
@@ -395,22 +331,6 @@ impl<S: StateMachine> Raft<S> {
     /// [`ChangeError::Stopped`].
     pub async fn snapshot(&self) -> Result<(), ChangeError> {
         let begun = self.shared.raft.trigger().snapshot().await;
-        begun.map_err(|fatal| ChangeError::Stopped { reason: self.why_stopped(&fatal) })
-    }
-
-    /// Asks a voter to take over; returns before it has. The leader takes no proposals until then, or until it gives up.
-    ///
-    /// # Errors
-    ///
-    /// [`ChangeError::Refused`] when it is no voter, [`ChangeError::NotLeader`], [`ChangeError::Stopped`].
-    pub async fn transfer_leader(&self, to: u64) -> Result<(), ChangeError> {
-        if !self.is_leader() {
-            return Err(ChangeError::NotLeader { leader: self.leader() });
-        }
-        if !self.members().voter_ids().contains(&to) {
-            return Err(ChangeError::Refused { reason: format!("server {to} is not a voter") });
-        }
-        let begun = self.shared.raft.trigger().transfer_leader(to).await;
         begun.map_err(|fatal| ChangeError::Stopped { reason: self.why_stopped(&fatal) })
     }
 
@@ -447,7 +367,9 @@ impl<S: StateMachine> Raft<S> {
         let counts = self.log_counts();
         let index = |at: Option<LogPoint>| at.map_or(0, |at| at.index).to_string();
         let term = match status.leadership {
-            Leadership::Leader { term } | Leadership::Follower { term, .. } | Leadership::Unknown { term } => term,
+            Leadership::Leader { term }
+            | Leadership::Follower { term, .. }
+            | Leadership::Unknown { term } => term,
             Leadership::Stopped => 0,
         };
         let voters = status.members.voter_ids();
@@ -457,9 +379,8 @@ impl<S: StateMachine> Raft<S> {
             Leadership::Follower { .. } | Leadership::Unknown { .. } => "Follower",
         };
         let others = voters.iter().filter(|id| **id != self.shared.me.id).count();
-        let pending = status.committed.map_or(0, |at| at.index) - status.applied.map_or(0, |at| at.index).min(
-            status.committed.map_or(0, |at| at.index),
-        );
+        let pending = status.committed.map_or(0, |at| at.index)
+            - status.applied.map_or(0, |at| at.index).min(status.committed.map_or(0, |at| at.index));
         [
             ("applied_index", index(status.applied)),
             ("commit_index", index(status.committed)),
@@ -487,86 +408,6 @@ impl<S: StateMachine> Raft<S> {
         self.shared.fault.watch()
     }
 
-    /// Answers a message from another server's [`Network::call`].
-    ///
-    /// # Errors
-    ///
-    /// See [`HandleError`]; the sender should learn that the call failed, and why.
-    pub async fn handle(&self, kind: RpcKind, payload: Bytes) -> Result<Bytes, HandleError> {
-        let raft = &self.shared.raft;
-        match kind {
-            RpcKind::Append => {
-                let body: WireAppend = self.open_envelope(&payload, Joining::Allowed).await?;
-                let request = body.into_request().map_err(malformed)?;
-                let answer = raft.append_entries(request).await.map_err(|error| self.stopped(error))?;
-                Ok(encode(&WireAppended::from(&answer)))
-            }
-            RpcKind::Vote => {
-                let body: WireVote = self.open_envelope(&payload, Joining::Refused).await?;
-                let answer = raft.vote(body.into()).await.map_err(|error| self.stopped(error))?;
-                Ok(encode(&WireVoted::from(&answer)))
-            }
-            RpcKind::PreVote => {
-                let body: WireVote = self.open_envelope(&payload, Joining::Refused).await?;
-                let answer = raft.pre_vote(body.into()).await.map_err(|error| self.stopped(error))?;
-                Ok(encode(&WireVoted::from(&answer)))
-            }
-            RpcKind::TransferLeader => {
-                let body: WireTransfer = self.open_envelope(&payload, Joining::Refused).await?;
-                let answer = raft.handle_transfer_leader(body.into()).await;
-                let answer = answer.map_err(|fatal| HandleError::Stopped { reason: self.why_stopped(&fatal) })?;
-                Ok(encode(&WireTransferred::from(&answer)))
-            }
-        }
-    }
-
-    /// Receives a snapshot from another server's [`Network::send_snapshot`], checks and installs it.
-    ///
-    /// # Errors
-    ///
-    /// See [`HandleError`]. Unless the server stopped, nothing was changed.
-    pub async fn receive_snapshot(
-        &self,
-        meta: Bytes,
-        stream: &mut (dyn AsyncRead + Send + Unpin),
-    ) -> Result<Bytes, HandleError> {
-        let body: WireSnapshot = self.open_envelope(&meta, Joining::Allowed).await?;
-        let failed = |error: std::io::Error| HandleError::Snapshot { reason: error.to_string() };
-        let data = self.receive(stream).await.map_err(failed)?;
-        let checked = data.clone();
-        let held = run(&self.shared.env, self.shared.config.io, move || checked.check()).await;
-        if held.as_ref().ok() != Some(&body.meta) {
-            data.discard();
-            let reason = held.map_or_else(|error| error.to_string(), |_| "it is another snapshot".to_owned());
-            return Err(HandleError::Snapshot { reason });
-        }
-        let snapshot = Snapshot { meta: body.meta.into_meta().map_err(malformed)?, snapshot: data.clone() };
-        let answer = self.shared.raft.install_full_snapshot(vote(body.vote), snapshot).await;
-        // Installed, the file has another name; refused, it is of no use.
-        data.discard();
-        let answer = answer.map_err(|fatal| HandleError::Stopped { reason: self.why_stopped(&fatal) })?;
-        Ok(encode(&WireInstalled::from(&answer)))
-    }
-
-    async fn receive(&self, stream: &mut (dyn AsyncRead + Send + Unpin)) -> std::io::Result<SnapshotData> {
-        let (env, io) = (&self.shared.env, self.shared.config.io);
-        let snapshots = self.shared.snapshots.clone();
-        let mut draft = run(env, io, move || snapshots.draft()).await?;
-        loop {
-            let mut chunk = Vec::with_capacity(RECEIVE_BYTES);
-            (&mut *stream).take(RECEIVE_BYTES as u64).read_to_end(&mut chunk).await?;
-            if chunk.is_empty() {
-                break;
-            }
-            draft = run(env, io, move || {
-                draft.write_all(&chunk)?;
-                Ok(draft)
-            })
-            .await?;
-        }
-        run(env, io, move || draft.finish()).await
-    }
-
     /// Stops taking part and closes the log. Proposals under way fail with [`ProposeError::Stopped`].
     pub async fn shutdown(&self) {
         if let Err(error) = self.shared.raft.shutdown().await {
@@ -579,9 +420,19 @@ impl<S: StateMachine> Raft<S> {
         self.shared.raft.metrics().borrow_watched().clone()
     }
 
-    async fn elect_if_alone(&self) -> Result<(), Fatal<Types>> {
-        let alone = self.members().voter_ids() == BTreeSet::from([self.shared.me.id]);
-        if alone { self.shared.raft.trigger().elect(false).await } else { Ok(()) }
+    /// Waits until openraft shows what it found on disk, and makes a server that is the only voter stand at once.
+    async fn begin(&self) -> Result<(), OpenError> {
+        let raft = &self.shared.raft;
+        let voters =
+            |state: &openraft::RaftState<Types>| state.membership_state.effective().voter_ids().collect();
+        let voters: BTreeSet<u64> = raft.with_raft_state(voters).await.map_err(start_error)?;
+        let shown =
+            |metrics: &RaftMetrics<Types>| voters.iter().copied().eq(metrics.membership_config.voter_ids());
+        raft.wait(Some(START_WAIT)).metrics(shown, "the members found on disk").await.map_err(start_error)?;
+        if voters == BTreeSet::from([self.shared.me.id]) {
+            raft.trigger().elect(false).await.map_err(start_error)?;
+        }
+        Ok(())
     }
 
     /// Begins a snapshot when enough entries have come since the last one and the interval is over.
@@ -589,7 +440,8 @@ impl<S: StateMachine> Raft<S> {
         let shared = Arc::downgrade(&self.shared);
         let env = self.shared.env.clone();
         let shutdown = env.shutdown().clone();
-        let (threshold, interval) = (self.shared.config.snapshot_threshold, self.shared.config.snapshot_interval);
+        let (threshold, interval) =
+            (self.shared.config.snapshot_threshold, self.shared.config.snapshot_interval);
         let sleeper = env.clone();
         env.spawn("raft-snapshots", async move {
             let mut looked = sleeper.now();
@@ -619,28 +471,6 @@ impl<S: StateMachine> Raft<S> {
         });
     }
 
-    async fn open_envelope<T: serde::de::DeserializeOwned>(
-        &self,
-        payload: &[u8],
-        joining: Joining,
-    ) -> Result<T, HandleError> {
-        let envelope: Envelope<T> = decode(payload).map_err(malformed)?;
-        let me = self.shared.me.id;
-        if envelope.to != me {
-            return Err(HandleError::WrongTarget { to: envelope.to, me });
-        }
-        match (self.shared.journal.cluster(), envelope.cluster()) {
-            (Some(ours), Some(theirs)) if ours != theirs => return Err(HandleError::OtherCluster),
-            (None, Some(theirs)) if joining == Joining::Allowed => {
-                info!(from = envelope.from, "joining the sender's cluster");
-                let saved = self.shared.journal.save_cluster(theirs).await;
-                saved.map_err(|error| HandleError::Stopped { reason: error.to_string() })?;
-            }
-            (Some(_) | None, Some(_) | None) => {}
-        }
-        Ok(envelope.body)
-    }
-
     fn forward(&self, forward: ForwardToLeader<Types>) -> Option<Peer> {
         forward.leader_node.or_else(|| self.leader()).filter(|leader| leader.id != self.shared.me.id)
     }
@@ -648,33 +478,6 @@ impl<S: StateMachine> Raft<S> {
     fn why_stopped(&self, fatal: &Fatal<Types>) -> String {
         self.shared.fault.get().map_or_else(|| fatal.to_string(), |fault| fault.to_string())
     }
-
-    fn stopped(&self, error: RaftError<Types>) -> HandleError {
-        match error {
-            RaftError::APIError(never) => match never {},
-            RaftError::Fatal(fatal) => HandleError::Stopped { reason: self.why_stopped(&fatal) },
-        }
-    }
-
-    fn change_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ChangeError {
-        match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-                ChangeError::NotLeader { leader: self.forward(forward) }
-            }
-            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => ChangeError::Unknown,
-            RaftError::APIError(
-                error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
-            ) => ChangeError::Refused { reason: error.to_string() },
-            RaftError::Fatal(fatal) => ChangeError::Stopped { reason: self.why_stopped(&fatal) },
-        }
-    }
-}
-
-/// Whether a server that belongs to no cluster yet may join the sender's by this message.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Joining {
-    Allowed,
-    Refused,
 }
 
 fn snapshots_in(dir: &Path) -> Result<SnapshotStore, OpenError> {
@@ -701,10 +504,6 @@ async fn current_snapshot(
         Some((meta, data)) => Ok(Some((meta.into_meta().map_err(start_error)?, data))),
         None => Ok(None),
     }
-}
-
-fn malformed(reason: String) -> HandleError {
-    HandleError::Malformed { reason }
 }
 
 fn start_error(error: impl ToString) -> OpenError {

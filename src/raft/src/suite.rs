@@ -62,7 +62,8 @@ impl StoreBuilder<Types, Journal, Machine<Counter>, TempDir> for OnDisk {
     async fn build(&self) -> Result<(TempDir, Journal, Machine<Counter>), StorageError<Types>> {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let log = FjallLog::open(dir.path(), self.0).expect("an empty directory opens");
-        let snapshots = SnapshotStore::directory(dir.path().join(SNAPSHOT_DIR)).expect("an empty directory opens");
+        let snapshots =
+            SnapshotStore::directory(dir.path().join(SNAPSHOT_DIR)).expect("an empty directory opens");
         let (journal, machine) = build(Box::new(log), snapshots, IoMode::Thread);
         Ok((dir, journal, machine))
     }

@@ -3,16 +3,16 @@
 
 use bytes::Bytes;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     log::ClusterMarker,
     types::{
-        Command, Entry, LogId, LogPoint, Members, Payload, Record, SnapshotMeta, StoredMembership, Types, VoteRecord,
-        log_id, point, vote, vote_record,
+        Command, Entry, LogId, LogPoint, Members, Payload, Record, SnapshotMeta, StoredMembership, Types,
+        VoteRecord, log_id, point, vote, vote_record,
     },
 };
 
@@ -41,7 +41,9 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Bytes {
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     match bytes.split_first() {
         Some((&WIRE_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
-        Some((version, _)) => Err(format!("message version {version} is unknown; this build speaks {WIRE_VERSION}")),
+        Some((version, _)) => {
+            Err(format!("message version {version} is unknown; this build speaks {WIRE_VERSION}"))
+        }
         None => Err("the message is empty".to_owned()),
     }
 }
@@ -186,7 +188,11 @@ impl From<&VoteResponse<Types>> for WireVoted {
 
 impl From<WireVoted> for VoteResponse<Types> {
     fn from(response: WireVoted) -> Self {
-        Self { vote: vote(response.vote), vote_granted: response.granted, last_log_id: response.last.map(log_id) }
+        Self {
+            vote: vote(response.vote),
+            vote_granted: response.granted,
+            last_log_id: response.last.map(log_id),
+        }
     }
 }
 

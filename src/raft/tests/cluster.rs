@@ -95,7 +95,8 @@ async fn a_server_that_lags_far_behind_gets_a_snapshot() {
         propose(cluster.server(leader), &format!("alone {n}")).await;
     }
     cluster.server(leader).snapshot().await.expect("it runs");
-    until("the log is purged", || cluster.server(leader).status().purged.is_some_and(|at| at.index > 300)).await;
+    until("the log is purged", || cluster.server(leader).status().purged.is_some_and(|at| at.index > 300))
+        .await;
     cluster.mesh.heal();
     until("it has caught up", || texts(cluster.server(behind)).len() == 601).await;
     assert_eq!(texts(cluster.server(behind)), texts(cluster.server(leader)));

@@ -7,8 +7,8 @@ use std::{fs, path::PathBuf};
 use bytes::Bytes;
 use common::{Mesh, on_disk, open, peer, texts};
 use raft::{
-    ChainHash, ClusterMarker, LogPoint, Mark, Members, Payload, Record, VoteRecord, check_snapshot, decode_entry,
-    decode_mark, encode_entry, encode_mark,
+    ChainHash, ClusterMarker, LogPoint, Mark, Members, Payload, Record, VoteRecord, check_snapshot,
+    decode_entry, decode_mark, encode_entry, encode_mark,
 };
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -21,10 +21,10 @@ fn records() -> Vec<(&'static str, Record)> {
     let at = |index| LogPoint { term: 4, index };
     vec![
         ("entry-v1-blank.bin", Record { point: at(10), payload: Payload::Blank }),
-        ("entry-v1-command.bin", Record {
-            point: at(11),
-            payload: Payload::Command(Bytes::from_static(b"register job web")),
-        }),
+        (
+            "entry-v1-command.bin",
+            Record { point: at(11), payload: Payload::Command(Bytes::from_static(b"register job web")) },
+        ),
         ("entry-v1-members.bin", Record { point: at(12), payload: Payload::Members(members) }),
     ]
 }

@@ -9,16 +9,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{Ledger, Mesh, copy_dir, found_alone, in_memory, open, propose, texts, until};
+use common::{Ledger, Mesh, copy_dir, found_alone, in_memory, open, propose, texts, until, used_length};
 use raft::{
-    ClusterMarker, Fault, FjallLog, LogPoint, LogStore, MarkSync, MemoryDisk, OpenError, Payload, ProposeError, Record,
-    VoteRecord, wipe,
+    ClusterMarker, Fault, FjallLog, LogPoint, LogStore, MarkSync, MemoryDisk, OpenError, Payload,
+    ProposeError, Record, Settled, VoteRecord, wipe,
 };
 
 const VOTE: VoteRecord = VoteRecord { term: 1, node: 1, committed: true };
 
 fn record(index: u64, text: &str) -> Record {
-    Record { point: LogPoint { term: 1, index }, payload: Payload::Command(Bytes::copy_from_slice(text.as_bytes())) }
+    Record {
+        point: LogPoint { term: 1, index },
+        payload: Payload::Command(Bytes::copy_from_slice(text.as_bytes())),
+    }
 }
 
 /// Writes a log of `count` entries in groups, as a server does, and closes it.
@@ -45,7 +48,7 @@ fn journal(dir: &Path) -> PathBuf {
 
 fn used(path: &Path) -> u64 {
     let bytes = fs::read(path).expect("the journal can be read");
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
+    used_length(&bytes) as u64
 }
 
 fn flip(path: &Path, at: u64, bit: u8) {
@@ -98,17 +101,16 @@ fn a_journal_cut_short_is_a_loss() {
     let length = used(&journal(dir.path()));
     for cut in [length / 4, length / 2, length - 20] {
         let copy = copy_of(dir.path());
-        let file = fs::OpenOptions::new().write(true).open(journal(copy.path())).expect("the journal is there");
+        let file =
+            fs::OpenOptions::new().write(true).open(journal(copy.path())).expect("the journal is there");
         file.set_len(cut).expect("it can be cut");
         drop(file);
-        let Err(OpenError::LostEntries { acknowledged, found, vote, cluster, .. }) =
-            FjallLog::open(copy.path(), MarkSync::Behind)
-        else {
+        let Err(OpenError::LostEntries(loss)) = FjallLog::open(copy.path(), MarkSync::Behind) else {
             panic!("a cut at {cut} of {length} was not noticed as a loss");
         };
-        assert_eq!(acknowledged, Some(LogPoint { term: 1, index: 39 }));
-        assert!(found < acknowledged);
-        assert_eq!((vote, cluster), (Some(VOTE), Some(ClusterMarker(7))));
+        assert_eq!(loss.acknowledged, Some(LogPoint { term: 1, index: 39 }));
+        assert!(loss.found < loss.acknowledged);
+        assert_eq!((loss.vote, loss.cluster), (Some(VOTE), Some(ClusterMarker(7))));
     }
 }
 
@@ -122,7 +124,7 @@ fn an_older_log_put_in_place_is_a_loss() {
     drop(log);
     fs::remove_dir_all(dir.path().join("log")).expect("the log can go");
     copy_dir(&old.path().join("log"), &dir.path().join("log"));
-    assert!(matches!(FjallLog::open(dir.path(), MarkSync::Behind), Err(OpenError::LostEntries { .. })));
+    assert!(matches!(FjallLog::open(dir.path(), MarkSync::Behind), Err(OpenError::LostEntries(_))));
 }
 
 #[test]
@@ -134,10 +136,10 @@ fn a_vote_that_vanished_is_a_loss() {
     log.save_vote(VoteRecord { term: 2, node: 3, committed: false }).expect("the disk works");
     drop(log);
     fs::copy(dir.path().join("mark"), old.path().join("mark")).expect("the mark can be copied");
-    let Err(OpenError::LostEntries { vote, .. }) = FjallLog::open(old.path(), MarkSync::Behind) else {
+    let Err(OpenError::LostEntries(loss)) = FjallLog::open(old.path(), MarkSync::Behind) else {
         panic!("a vote was lost in silence");
     };
-    assert_eq!(vote.map(|vote| (vote.term, vote.node)), Some((2, 3)));
+    assert_eq!(loss.vote.map(|vote| (vote.term, vote.node)), Some((2, 3)));
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn a_log_put_aside_leaves_room_for_an_empty_one() {
     let dir = tempfile::tempdir().expect("a directory");
     write_log(dir.path(), 5);
     fs::remove_dir_all(dir.path().join("log")).expect("the log can go");
-    assert!(matches!(FjallLog::open(dir.path(), MarkSync::Behind), Err(OpenError::LostEntries { .. })));
+    assert!(matches!(FjallLog::open(dir.path(), MarkSync::Behind), Err(OpenError::LostEntries(_))));
     wipe(dir.path()).expect("it can be put aside");
     let log = FjallLog::open(dir.path(), MarkSync::Behind).expect("an empty directory opens");
     assert!(log.found().is_empty());
@@ -199,6 +201,22 @@ fn a_shortened_and_rewritten_log_opens_with_its_last_content() {
         assert_eq!(log.found(), before);
         assert_eq!(before.last.map(|last| last.index), Some(if step == 0 { 9 } else { 14 }));
     }
+}
+
+#[test]
+fn purged_entries_give_their_space_back_even_after_a_crash() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_log(dir.path(), 30);
+    let mut log = FjallLog::open(dir.path(), MarkSync::Behind).expect("a whole log opens");
+    log.purge(LogPoint { term: 1, index: 19 }).expect("the disk works");
+    assert_eq!(log.reader().read(0, 100).expect("it can be read").len(), 10);
+    drop(log);
+    let mut log = FjallLog::open(dir.path(), MarkSync::Behind).expect("nothing was lost");
+    assert_eq!(log.found().first, 20);
+    assert_eq!(log.settle().expect("the disk works"), Settled::More);
+    assert_eq!(log.settle().expect("the disk works"), Settled::Done);
+    log.append(&[record(30, "goes on")], None).expect("the disk works");
+    assert_eq!(log.reader().read(0, 100).expect("it can be read").len(), 11);
 }
 
 #[test]
@@ -244,7 +262,7 @@ async fn a_disk_that_lies_is_found_out() {
     raft.shutdown().await;
     disk.lose_synced(1);
     let refused = open(in_memory(&disk), 1, &Mesh::default()).await.err();
-    assert!(matches!(refused, Some(OpenError::LostEntries { .. })), "{refused:?}");
+    assert!(matches!(refused, Some(OpenError::LostEntries(_))), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

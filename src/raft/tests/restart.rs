@@ -36,7 +36,8 @@ async fn a_killed_server_keeps_what_it_acknowledged() {
         if n % 10 == 9 {
             let left = tempfile::tempdir().expect("a directory");
             copy_dir(dir.path(), left.path());
-            let again = open(on_disk(left.path()), 1, &Mesh::default()).await.expect("what a kill leaves opens");
+            let again =
+                open(on_disk(left.path()), 1, &Mesh::default()).await.expect("what a kill leaves opens");
             until("it leads", || again.is_leader()).await;
             again.barrier(ReadMode::Quorum).await.expect("a single voter is its own quorum");
             assert_eq!(texts(&again).len(), n + 1);

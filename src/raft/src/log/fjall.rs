@@ -1,18 +1,24 @@
 use std::{
-    fs, io, panic,
+    fs, io,
+    ops::Range,
+    panic,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use tracing::warn;
 
 use super::{
-    ChainHash, ClusterMarker, Counts, Found, LogRead, LogStore, StoreError, decode_entry, encode_entry,
+    ChainHash, ClusterMarker, Counts, Found, LogRead, LogStore, Settled, StoreError, decode_entry,
+    encode_entry,
     mark::{Mark, MarkError, MarkFile},
 };
 use crate::{
-    error::OpenError,
+    error::{Loss, OpenError},
     types::{LogPoint, Record, VoteRecord},
 };
 
@@ -22,8 +28,9 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// Blocks read back; followers that lag far behind are rare.
 const CACHE_BYTES: u64 = 8 << 20;
-/// Keys removed in one batch; bounds the memory of a purge after a long gap.
-const PURGE_CHUNK: u64 = 4096;
+/// Keys of purged entries removed at a time: in a quiet moment, or along with an append, which they must not delay.
+const REMOVE_QUIET: u64 = 4096;
+const REMOVE_BUSY: u64 = 512;
 /// Groups after which the mark is synced although the log is busy (see [`MarkSync::Behind`]).
 const MARK_LAG_GROUPS_MAX: u32 = 16;
 
@@ -58,7 +65,10 @@ pub struct FjallLog {
     mark: MarkFile,
     mark_sync: MarkSync,
     mark_lag: u32,
-    first: u64,
+    /// Shared with the readers, so that they do not see what is purged and not yet removed.
+    first: Arc<AtomicU64>,
+    /// Purged entries whose keys are still there.
+    doomed: Range<u64>,
     last: Option<(LogPoint, ChainHash)>,
     purged: Option<(LogPoint, ChainHash)>,
     vote: Option<(VoteRecord, u64)>,
@@ -97,7 +107,10 @@ impl FjallLog {
     pub fn open(dir: &Path, mark_sync: MarkSync) -> Result<Self, OpenError> {
         // A debug build of the engine asserts while it reads its files; damage must be an answer all the same.
         panic::catch_unwind(|| Self::open_and_check(dir, mark_sync)).unwrap_or_else(|_| {
-            Err(OpenError::Damaged { reason: "the log engine panicked while it read its files".to_owned(), mark: None })
+            Err(OpenError::Damaged {
+                reason: "the log engine panicked while it read its files".to_owned(),
+                mark: None,
+            })
         })
     }
 
@@ -108,7 +121,9 @@ impl FjallLog {
         let mark_path = dir.join(MARK_FILE);
         let mark = match MarkFile::open(&mark_path) {
             Ok(Some(mark)) => mark,
-            Ok(None) if existed && Self::has_entries(&path)? => return Err(OpenError::MarkMissing { path: mark_path }),
+            Ok(None) if existed && Self::has_entries(&path)? => {
+                return Err(OpenError::MarkMissing { path: mark_path });
+            }
             Ok(None) => MarkFile::create(&mark_path)
                 .map_err(|source| OpenError::Directory { path: mark_path, source })?,
             Err(source) => return Err(OpenError::Mark { path: mark_path, source }),
@@ -123,7 +138,8 @@ impl FjallLog {
             mark,
             mark_sync,
             mark_lag: 0,
-            first: 0,
+            first: Arc::new(AtomicU64::new(0)),
+            doomed: 0..0,
             last: None,
             purged: None,
             vote: None,
@@ -148,19 +164,20 @@ impl FjallLog {
     /// Reads and checks everything. A raft log is short, and a damaged one must not vote even once.
     fn load(&mut self) -> Result<(), OpenError> {
         let known = self.mark.mark();
-        let damaged = |reason: String| OpenError::Damaged { reason, mark: known.last.map(|(point, _)| point) };
+        let damaged =
+            |reason: String| OpenError::Damaged { reason, mark: known.last.map(|(point, _)| point) };
         self.vote = self.fact(KEY_VOTE).map_err(damaged)?;
         self.committed = self.fact(KEY_COMMITTED).map_err(damaged)?;
         let purged: Option<(LogPoint, [u8; 16])> = self.fact(KEY_PURGED).map_err(damaged)?;
         self.purged = purged.map(|(point, hash)| (point, ChainHash(hash)));
         self.last = self.purged;
-        let mut leftovers = Vec::new();
         let mut held = 0u64;
         for guard in self.keyspace.prefix([ENTRY_PREFIX]) {
             let (key, value) = guard.into_inner().map_err(|error| damaged(error.to_string()))?;
             let index = index_of(&key).ok_or_else(|| damaged("a key is not an index".to_owned()))?;
             if self.purged.is_some_and(|(point, _)| index <= point.index) {
-                leftovers.push(key);
+                let start = if self.doomed.is_empty() { index } else { self.doomed.start };
+                self.doomed = start..index + 1;
                 continue;
             }
             let (record, previous) =
@@ -178,19 +195,15 @@ impl FjallLog {
                 Some(_) | None => {}
             }
             if held == 0 {
-                self.first = index;
+                self.set_first(index);
             }
             held += 1;
             self.last = Some((record.point, ChainHash::of(&value)));
         }
         if held == 0 {
-            self.first = self.last.map_or(0, |(point, _)| point.index + 1);
+            self.set_first(self.last.map_or(0, |(point, _)| point.index + 1));
         }
-        let mut batch = self.batch(PersistMode::Buffer);
-        for key in leftovers {
-            batch.remove_weak(&self.keyspace, key);
-        }
-        batch.commit().map_err(|error| damaged(error.to_string()))
+        Ok(())
     }
 
     /// The log is always written before the mark, except when it is shortened: then the mark goes first. So a log
@@ -202,12 +215,16 @@ impl FjallLog {
             if found.is_none_or(|last| last.index < point.index) {
                 return Err(lost(&mark, found, "the log is shorter than it was".to_owned()));
             }
-            if let Some(actual) = self.hash_at(point.index).map_err(|error| OpenError::Damaged {
-                reason: error.to_string(),
-                mark: Some(point),
-            })? && actual != hash
+            if let Some(actual) = self
+                .hash_at(point.index)
+                .map_err(|error| OpenError::Damaged { reason: error.to_string(), mark: Some(point) })?
+                && actual != hash
             {
-                return Err(lost(&mark, found, format!("entry {} is not the one that was written", point.index)));
+                return Err(lost(
+                    &mark,
+                    found,
+                    format!("entry {} is not the one that was written", point.index),
+                ));
             }
         }
         let votes = self.vote.map_or(0, |(_, number)| number);
@@ -217,10 +234,10 @@ impl FjallLog {
         let cluster = mark.cluster;
         if mark.last != self.last || mark.vote != self.vote {
             let current = Mark { sequence: 0, last: self.last, vote: self.vote, cluster };
-            self.mark
-                .write(current)
-                .and_then(|()| self.mark.sync())
-                .map_err(|source| OpenError::Mark { path: PathBuf::from(MARK_FILE), source: MarkError::Io(source) })?;
+            self.mark.write(current).and_then(|()| self.mark.sync()).map_err(|source| OpenError::Mark {
+                path: PathBuf::from(MARK_FILE),
+                source: MarkError::Io(source),
+            })?;
         }
         Ok(())
     }
@@ -248,6 +265,23 @@ impl FjallLog {
         let (record, _) =
             decode_entry(&value).map_err(|error| StoreError::Corrupt { index, reason: error.to_string() })?;
         Ok(record.point)
+    }
+
+    fn first(&self) -> u64 {
+        self.first.load(Ordering::Acquire)
+    }
+
+    fn set_first(&self, first: u64) {
+        self.first.store(first, Ordering::Release);
+    }
+
+    /// Adds the removal of some purged entries to a batch; a crash at any time leaves the rest to the next open.
+    fn remove_doomed(&mut self, batch: &mut OwnedWriteBatch, count: u64) {
+        let stop = self.doomed.end.min(self.doomed.start.saturating_add(count));
+        for index in self.doomed.start..stop {
+            batch.remove_weak(&self.keyspace, key_of(index));
+        }
+        self.doomed.start = stop;
     }
 
     fn batch(&self, mode: PersistMode) -> OwnedWriteBatch {
@@ -286,7 +320,7 @@ impl LogStore for FjallLog {
     fn found(&self) -> Found {
         let last = self.last.map(|(point, _)| point);
         Found {
-            first: self.first,
+            first: self.first(),
             purged: self.purged.map(|(point, _)| point),
             last,
             vote: self.vote.map(|(vote, _)| vote),
@@ -313,9 +347,10 @@ impl LogStore for FjallLog {
             batch.insert(&self.keyspace, KEY_COMMITTED, seal_fact(&committed));
             self.committed = Some(committed);
         }
+        self.remove_doomed(&mut batch, REMOVE_BUSY.max(records.len() as u64 * 2));
         self.commit_synced(batch)?;
         if self.last.is_none() {
-            self.first = head.point.index;
+            self.set_first(head.point.index);
         }
         self.last = tail;
         self.counts.groups += 1;
@@ -330,14 +365,15 @@ impl LogStore for FjallLog {
 
     fn truncate_after(&mut self, keep: Option<u64>) -> Result<(), StoreError> {
         let Some((last, _)) = self.last else { return Ok(()) };
-        let from = keep.map_or(self.first, |index| index + 1).max(self.first);
+        let from = keep.map_or(self.first(), |index| index + 1).max(self.first());
         if from > last.index {
             return Ok(());
         }
         let tail = match keep {
-            Some(index) if index >= self.first => {
+            Some(index) if index >= self.first() => {
                 let hash = self.hash_at(index)?;
-                let hash = hash.ok_or_else(|| StoreError::Corrupt { index, reason: "its hash is gone".to_owned() })?;
+                let hash =
+                    hash.ok_or_else(|| StoreError::Corrupt { index, reason: "its hash is gone".to_owned() })?;
                 Some((self.point_at(index)?, hash))
             }
             Some(_) | None => self.purged,
@@ -358,28 +394,21 @@ impl LogStore for FjallLog {
             return Ok(());
         }
         let last = self.last.map(|(point, _)| point);
-        let held = last.is_some_and(|last| last.index >= upto.index) && upto.index >= self.first;
+        let first = self.first();
+        let held = last.is_some_and(|last| last.index >= upto.index) && upto.index >= first;
         let hash = if held { self.hash_at(upto.index)? } else { None };
         let purged = (upto, hash.unwrap_or_else(|| ChainHash::anchor(upto)));
-        let end = last.map_or(0, |last| last.index.min(upto.index) + 1);
-        let mut next = self.first;
-        // That the entries are gone is said first: whatever a crash leaves behind is removed at the next open.
+        // Saying that they are gone is enough: removing many keys would hold up the writes that wait.
         let mut batch = self.batch(PersistMode::SyncData);
         batch.insert(&self.keyspace, KEY_PURGED, seal_fact(&(purged.0, purged.1.0)));
-        loop {
-            let stop = (next + PURGE_CHUNK).min(end);
-            for index in next..stop {
-                batch.remove_weak(&self.keyspace, key_of(index));
-            }
-            next = next.max(stop);
-            self.commit_synced(batch)?;
-            if next >= end {
-                break;
-            }
-            batch = self.batch(PersistMode::Buffer);
+        self.commit_synced(batch)?;
+        let end = last.map_or(0, |last| last.index.min(upto.index) + 1);
+        if end > first {
+            let start = if self.doomed.is_empty() { first } else { self.doomed.start };
+            self.doomed = start..end;
         }
         self.purged = Some(purged);
-        self.first = upto.index + 1;
+        self.set_first(upto.index + 1);
         if last.is_none_or(|last| last.index <= upto.index) {
             self.last = Some(purged);
             self.write_mark_synced(self.current_mark())?;
@@ -408,16 +437,25 @@ impl LogStore for FjallLog {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), StoreError> {
-        if self.mark.dirty() { self.sync_mark() } else { Ok(()) }
+    fn settle(&mut self) -> Result<Settled, StoreError> {
+        if self.mark.dirty() {
+            self.sync_mark()?;
+        }
+        if self.doomed.is_empty() {
+            return Ok(Settled::Done);
+        }
+        let mut batch = self.batch(PersistMode::Buffer);
+        self.remove_doomed(&mut batch, REMOVE_QUIET);
+        batch.commit().map_err(engine)?;
+        Ok(Settled::More)
     }
 
     fn settle_if_late(&mut self) -> Result<(), StoreError> {
-        if self.mark_lag >= MARK_LAG_GROUPS_MAX { self.settle() } else { Ok(()) }
+        if self.mark_lag >= MARK_LAG_GROUPS_MAX { self.sync_mark() } else { Ok(()) }
     }
 
     fn reader(&self) -> Arc<dyn LogRead> {
-        Arc::new(FjallReader { keyspace: self.keyspace.clone() })
+        Arc::new(FjallReader { keyspace: self.keyspace.clone(), first: self.first.clone() })
     }
 
     fn counts(&self) -> Counts {
@@ -427,11 +465,16 @@ impl LogStore for FjallLog {
 
 struct FjallReader {
     keyspace: Keyspace,
+    first: Arc<AtomicU64>,
 }
 
 impl LogRead for FjallReader {
     fn read(&self, from: u64, to: u64) -> Result<Vec<Record>, StoreError> {
         let mut records: Vec<Record> = Vec::new();
+        let from = from.max(self.first.load(Ordering::Acquire));
+        if from >= to {
+            return Ok(records);
+        }
         for guard in self.keyspace.range(key_of(from)..key_of(to)) {
             let value = guard.value().map_err(engine)?;
             let next = records.last().map_or(from, |record| record.point.index + 1);
@@ -467,13 +510,13 @@ fn open_engine(path: &Path, mark: &Mark) -> Result<(Database, Keyspace), OpenErr
 }
 
 fn lost(mark: &Mark, found: Option<LogPoint>, reason: String) -> OpenError {
-    OpenError::LostEntries {
+    OpenError::LostEntries(Box::new(Loss {
         reason,
         acknowledged: mark.last.map(|(point, _)| point),
         found,
         vote: mark.vote.map(|(vote, _)| vote),
         cluster: mark.cluster,
-    }
+    }))
 }
 
 fn key_of(index: u64) -> [u8; 9] {

@@ -5,9 +5,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ClusterMarker, Counts, Found, LogRead, LogStore, StoreError};
+use super::{ClusterMarker, Counts, Found, LogRead, LogStore, Settled, StoreError};
 use crate::{
-    error::OpenError,
+    error::{Loss, OpenError},
     types::{LogPoint, Record, VoteRecord},
 };
 
@@ -145,13 +145,13 @@ impl MemoryLog {
         if let Some(acknowledged) = inner.acknowledged
             && found.is_none_or(|last| last.index < acknowledged.index)
         {
-            return Err(OpenError::LostEntries {
+            return Err(OpenError::LostEntries(Box::new(Loss {
                 reason: "the log is shorter than it was".to_owned(),
                 acknowledged: Some(acknowledged),
                 found,
                 vote: inner.current.vote,
                 cluster: inner.current.cluster,
-            });
+            })));
         }
         drop(inner);
         Ok(Self { disk })
@@ -247,8 +247,8 @@ impl LogStore for MemoryLog {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), StoreError> {
-        Ok(())
+    fn settle(&mut self) -> Result<Settled, StoreError> {
+        Ok(Settled::Done)
     }
 
     fn settle_if_late(&mut self) -> Result<(), StoreError> {

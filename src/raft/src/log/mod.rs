@@ -56,6 +56,15 @@ pub struct Counts {
     pub mark_syncs: u64,
 }
 
+/// Whether a store has caught up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Settled {
+    /// Nothing is left to do.
+    Done,
+    /// There is more; ask again in the next quiet moment.
+    More,
+}
+
 /// Why a store could not do what it was asked. All but [`StoreError::Gap`] mean that the store may not be used further.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -126,7 +135,8 @@ pub trait LogStore: Send + 'static {
     /// See [`StoreError`].
     fn truncate_after(&mut self, keep: Option<u64>) -> Result<(), StoreError>;
 
-    /// Removes entries up to and with `upto`, which may lie past the last one. That they are gone is durable on return.
+    /// Removes entries up to and with `upto`, which may lie past the last one. That they are gone is durable on return;
+    /// their space comes back later.
     ///
     /// # Errors
     ///
@@ -159,7 +169,7 @@ pub trait LogStore: Send + 'static {
     /// # Errors
     ///
     /// See [`StoreError`].
-    fn settle(&mut self) -> Result<(), StoreError>;
+    fn settle(&mut self) -> Result<Settled, StoreError>;
 
     /// Catches up if the lag has reached its limit; called after a busy store acknowledged a group.
     ///

@@ -162,7 +162,9 @@ impl<R: Read> BlockReader<R> {
         }
         let version = u16::from_le_bytes([head[4], head[5]]);
         if version != SNAPSHOT_VERSION || head[6..8] != [COMPRESSION_ZSTD, 0] {
-            return Err(SnapshotError::Format { reason: format!("version {version}, compression {}", head[6]) });
+            return Err(SnapshotError::Format {
+                reason: format!("version {version}, compression {}", head[6]),
+            });
         }
         let length = four(&head, 8) as usize;
         if length > META_BYTES_MAX {
@@ -171,10 +173,13 @@ impl<R: Read> BlockReader<R> {
         let mut meta = vec![0; length];
         source.read_exact(&mut meta)?;
         if crc32fast::hash(&meta) != four(&head, 12) {
-            return Err(SnapshotError::Damaged { reason: "the checksum of its head does not match".to_owned() });
+            return Err(SnapshotError::Damaged {
+                reason: "the checksum of its head does not match".to_owned(),
+            });
         }
-        let meta = postcard::from_bytes(&meta)
-            .map_err(|error| SnapshotError::Format { reason: format!("its head can not be read: {error}") })?;
+        let meta = postcard::from_bytes(&meta).map_err(|error| SnapshotError::Format {
+            reason: format!("its head can not be read: {error}"),
+        })?;
         let reader = Self { source, number: 0, total: 0, ended: false, block: Vec::new(), at: 0 };
         Ok((reader, meta))
     }
@@ -188,12 +193,16 @@ impl<R: Read> BlockReader<R> {
         self.source.read_exact(&mut head)?;
         let (length, raw_length) = (four(&head, 0) as usize, four(&head, 4));
         if length > STORED_BYTES_MAX || raw_length as usize > BLOCK_BYTES {
-            return Err(SnapshotError::Damaged { reason: format!("block {} says {length} bytes", self.number) });
+            return Err(SnapshotError::Damaged {
+                reason: format!("block {} says {length} bytes", self.number),
+            });
         }
         let mut stored = vec![0; length];
         self.source.read_exact(&mut stored)?;
         if block_checksum(self.number, raw_length, &stored) != four(&head, 8) {
-            return Err(SnapshotError::Damaged { reason: format!("the checksum of block {} does not match", self.number) });
+            return Err(SnapshotError::Damaged {
+                reason: format!("the checksum of block {} does not match", self.number),
+            });
         }
         self.number += 1;
         if raw_length == 0 {
@@ -203,7 +212,9 @@ impl<R: Read> BlockReader<R> {
             }
             let mut rest = [0; 1];
             if self.source.read(&mut rest)? != 0 {
-                return Err(SnapshotError::Damaged { reason: "there is something behind its end".to_owned() });
+                return Err(SnapshotError::Damaged {
+                    reason: "there is something behind its end".to_owned(),
+                });
             }
             return Ok(None);
         }

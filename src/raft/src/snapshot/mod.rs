@@ -3,11 +3,11 @@
 mod file;
 mod store;
 
+pub use self::file::{SNAPSHOT_VERSION, SnapshotError, check_snapshot};
 pub(crate) use self::{
     file::{BlockReader, BlockWriter},
     store::{SnapshotData, SnapshotStore},
 };
-pub use self::file::{SNAPSHOT_VERSION, SnapshotError, check_snapshot};
 
 /// The directory of snapshots below the data directory.
 pub(crate) const SNAPSHOT_DIR: &str = "snapshots";

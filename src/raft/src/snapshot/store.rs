@@ -104,9 +104,10 @@ impl SnapshotStore {
     /// Finds the latest snapshot that is whole.
     pub(crate) fn current(&self) -> io::Result<Option<(WireMeta, SnapshotData)>> {
         let candidates: Vec<SnapshotData> = match self {
-            Self::Directory { path, .. } => {
-                names(path)?.into_iter().map(|path| SnapshotData { source: Source::File(path), arrived: false }).collect()
-            }
+            Self::Directory { path, .. } => names(path)?
+                .into_iter()
+                .map(|path| SnapshotData { source: Source::File(path), arrived: false })
+                .collect(),
             Self::Memory(disk) => disk
                 .snapshots()
                 .into_iter()

@@ -1,0 +1,123 @@
+//! Who takes part, and who leads among them.
+
+use std::collections::BTreeSet;
+
+use openraft::{
+    ChangeMembers,
+    async_runtime::WatchReceiver,
+    error::{ClientWriteError, Fatal, RaftError},
+};
+
+use super::Raft;
+use crate::{
+    error::ChangeError,
+    machine::StateMachine,
+    types::{Members, Peer, Types},
+};
+
+impl<S: StateMachine> Raft<S> {
+    /// Makes a server receive the log without a vote. With `wait`, returns when it has the log up to this change; how
+    /// long that may take is for the caller to bound, and dropping the future does not take the change back.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn add_learner(&self, peer: Peer, wait: bool) -> Result<u64, ChangeError> {
+        let id = peer.id;
+        let written = self.shared.raft.add_learner(id, peer, false).await;
+        let index = written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))?;
+        if wait {
+            self.wait_for_log(id, index).await?;
+        }
+        Ok(index)
+    }
+
+    /// Waits until another server has the log up to `index`.
+    async fn wait_for_log(&self, id: u64, index: u64) -> Result<(), ChangeError> {
+        let mut metrics = self.shared.raft.metrics();
+        loop {
+            {
+                let current = metrics.borrow_watched();
+                let Some(replication) = &current.replication else {
+                    return Err(ChangeError::NotLeader { leader: self.leader() });
+                };
+                let matched = replication.get(&id).copied().flatten();
+                if matched.is_some_and(|at| at.index >= index) {
+                    return Ok(());
+                }
+            }
+            let stopped = |_| ChangeError::Stopped { reason: self.why_stopped(&Fatal::Stopped) };
+            metrics.changed().await.map_err(stopped)?;
+        }
+    }
+
+    /// Gives learners a vote.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn promote(&self, ids: BTreeSet<u64>) -> Result<u64, ChangeError> {
+        self.change(ChangeMembers::AddVoterIds(ids)).await
+    }
+
+    /// Makes exactly these servers the voters; all must be members. Those that lose their vote are removed.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn change_membership(&self, voters: BTreeSet<u64>) -> Result<u64, ChangeError> {
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    /// Removes a server, voter or learner. A leader that removes itself hands over first.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`].
+    pub async fn remove(&self, id: u64) -> Result<u64, ChangeError> {
+        let ids = BTreeSet::from([id]);
+        let voter = self.members().voter_ids().contains(&id);
+        let change = if voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
+        self.change(change).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<u64, ChangeError> {
+        let written = self.shared.raft.change_membership(change, false).await;
+        written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))
+    }
+
+    /// Tells who takes part.
+    pub fn members(&self) -> Members {
+        Members::from_raft(self.metrics().membership_config.membership())
+    }
+
+    /// Asks a voter to take over; returns before it has. The leader takes no proposals until then, or until it gives up.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Refused`] when it is no voter, [`ChangeError::NotLeader`], [`ChangeError::Stopped`].
+    pub async fn transfer_leader(&self, to: u64) -> Result<(), ChangeError> {
+        if !self.is_leader() {
+            return Err(ChangeError::NotLeader { leader: self.leader() });
+        }
+        if !self.members().voter_ids().contains(&to) {
+            return Err(ChangeError::Refused { reason: format!("server {to} is not a voter") });
+        }
+        let begun = self.shared.raft.trigger().transfer_leader(to).await;
+        begun.map_err(|fatal| ChangeError::Stopped { reason: self.why_stopped(&fatal) })
+    }
+
+    fn change_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ChangeError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                ChangeError::NotLeader { leader: self.forward(forward) }
+            }
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => ChangeError::Unknown,
+            RaftError::APIError(
+                error
+                @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
+            ) => ChangeError::Refused { reason: error.to_string() },
+            RaftError::Fatal(fatal) => ChangeError::Stopped { reason: self.why_stopped(&fatal) },
+        }
+    }
+}
