@@ -276,3 +276,18 @@ fn problems_of_json_text_have_their_place() {
                     mean \"task\"?\ninput.hcl:2,12-18: Unsuitable value type; Unsuitable value: a number is required";
     assert_eq!(problems, expected);
 }
+
+#[test]
+fn admitted_jobs_fit_the_model() {
+    for (name, recorded) in parsed() {
+        let mut job = recorded["as_written"].clone();
+        jobspec::admit(&mut job, &jobspec::ServerDefaults::default());
+        let spec = match model::JobSpec::from_document(&job) {
+            Ok(spec) => spec,
+            Err(error) => panic!("{name}: {error:?}"),
+        };
+        let count = |job: &Value| job["TaskGroups"].as_array().map_or(0, Vec::len);
+        assert_eq!(spec.groups.len(), count(&job), "{name}");
+        assert_eq!(spec.document_value(), job, "{name}");
+    }
+}

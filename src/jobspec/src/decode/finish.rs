@@ -18,9 +18,9 @@ pub(super) fn block(block: &'static Block, mut read: Read) -> Object {
             object::set_if_null(&mut read.object, "ChangeMode", "restart");
         }
         "PeriodicConfig" => {
-            if !object::is_null(&read.object, "Spec") || !object::is_null(&read.object, "Specs") {
-                object::set(&mut read.object, "SpecType", "cron");
-            }
+            let timed = ["Spec", "Specs"].iter().any(|key| !object::is_null(&read.object, key));
+            let kind = if timed { Value::from("cron") } else { Value::Null };
+            object::set(&mut read.object, "SpecType", kind);
         }
         "Task" => split_identities(&mut read.object),
         "TaskGroup" => {
