@@ -64,7 +64,9 @@ async fn serve(_connection: Connection, mut inbound: Inbound) {
                 let count = async move {
                     let mut reader = FrameReader::new(reader, 1 << 20);
                     while let Ok(Some(_)) = reader.next().await {}
-                    drop(FrameWriter::new(writer, 1).send(Bytes::new()).await);
+                    let mut writer = FrameWriter::new(writer, 1);
+                    writer.push(Bytes::new()).unwrap();
+                    drop(writer.finish().await);
                 };
                 TokioHost.spawn("count", Box::pin(count));
             }
