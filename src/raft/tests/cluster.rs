@@ -182,6 +182,8 @@ async fn proposals_under_way_share_syncs() {
     const PROPOSALS: u64 = 2000;
     let dir = tempfile::tempdir().expect("a directory");
     let raft = found_alone(on_disk(dir.path())).await;
+    // The entry that opens the term is durable before this one.
+    propose(&raft, "first").await;
     let before = raft.log_counts();
     let proposals = (0..PROPOSALS).map(|n| {
         let raft = raft.clone();
