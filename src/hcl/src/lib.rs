@@ -5,19 +5,22 @@
 //! nothing of what the blocks mean, and no text makes it run for long, nest deeply or use much memory: limits on all
 //! of them end in a [`Diagnostic`].
 //!
-//! Read [`Inputs`] first, then [`Body`], which [`evaluate`] makes of it. [`parse_plain`] reads files of constants.
+//! Read [`Inputs`] first, then [`Body`], which [`evaluate`] makes of it. [`parse_plain`] reads files of constants,
+//! [`format()`] lays out a file.
 
 mod body;
 mod convert;
 mod diagnostics;
 mod eval;
 mod evaluate;
+mod format;
 mod functions;
 mod json;
 mod json_syntax;
 mod number;
 mod parse;
 mod range;
+mod references;
 mod scan;
 mod syntax;
 mod types;
@@ -28,6 +31,7 @@ pub use body::{Attribute, Block, Body, Places};
 pub use convert::ConvertError;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Stage, similar_name};
 pub use evaluate::{Count, Evaluation, Inputs, RootBlock, evaluate, evaluate_partly, parse_plain};
+pub use format::format;
 pub use functions::{Files, Functions, Random};
 pub use number::Number;
 pub use range::{Position, Range, Sources};

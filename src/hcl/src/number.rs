@@ -104,7 +104,7 @@ impl Number {
     /// Its whole value, when it has no fraction and fits.
     pub fn as_i64(&self) -> Option<i64> {
         let (negative, magnitude) = self.as_integer()?;
-        let magnitude = i128::try_from(u64::try_from(magnitude).ok()?).ok()?;
+        let magnitude = i128::from(u64::try_from(magnitude).ok()?);
         i64::try_from(if negative { -magnitude } else { magnitude }).ok()
     }
 

@@ -12,7 +12,7 @@ use crate::syntax::{AttributeSyntax, BlockSyntax, BodySyntax, Expr, Item};
 
 /// How deep blocks and expressions may nest. Each level costs a few stack frames here and in the evaluator; job files
 /// nest ten deep at most.
-pub(crate) const DEPTH_MAX: usize = 160;
+pub(crate) const DEPTH_MAX: usize = 100;
 
 /// Errors listed of one file. After so many the reader mends the first ones and asks again.
 const ERRORS_MAX: usize = 50;

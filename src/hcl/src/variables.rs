@@ -10,7 +10,8 @@ use crate::functions::Functions;
 use crate::json_syntax;
 use crate::parse::{Dialect, parse_body, parse_expression};
 use crate::range::{Range, Source, Span};
-use crate::syntax::{AttributeSyntax, BlockSyntax, Expr, ExprKind, Key};
+use crate::references::{Reference, references};
+use crate::syntax::{AttributeSyntax, BlockSyntax, Expr, ExprKind};
 use crate::types::Type;
 use crate::value::Value;
 
@@ -211,8 +212,7 @@ impl Variables {
             }
         }
         let (condition, message) = (condition?, message?);
-        let mut references = Vec::new();
-        collect_references(&condition.expr, &mut Vec::new(), &mut references);
+        let references = references(&condition.expr);
         let is_self = |r: &Reference| r.root == "var" && r.attribute.as_deref() == Some(name);
         for reference in references.iter().filter(|r| !is_self(r)) {
             let detail = format!(
@@ -525,77 +525,4 @@ pub(crate) fn locals(
         }
     }
     problems
-}
-
-/// A name that an expression takes from outside.
-struct Reference {
-    root: String,
-    attribute: Option<String>,
-    span: Span,
-}
-
-fn collect_references(expr: &Expr, bound: &mut Vec<String>, found: &mut Vec<Reference>) {
-    match &expr.kind {
-        ExprKind::Literal(_) | ExprKind::SplatItem => {}
-        ExprKind::Template(parts) | ExprKind::Tuple(parts) => {
-            parts.iter().for_each(|p| collect_references(p, bound, found))
-        }
-        ExprKind::Wrap(inner)
-        | ExprKind::Join(inner)
-        | ExprKind::Negate(inner)
-        | ExprKind::Not(inner)
-        | ExprKind::Parens(inner) => {
-            collect_references(inner, bound, found);
-        }
-        ExprKind::Traversal { root, steps, .. } => {
-            if !bound.contains(root) {
-                let attribute = steps.first().map(|step| match &step.kind {
-                    crate::syntax::StepKind::Attribute(name) => name.clone(),
-                    crate::syntax::StepKind::Index(key) => key.as_str().unwrap_or_default().to_string(),
-                });
-                found.push(Reference { root: root.clone(), attribute, span: expr.span });
-            }
-        }
-        ExprKind::Relative { source, .. } => collect_references(source, bound, found),
-        ExprKind::Index { source, key, .. } => {
-            collect_references(source, bound, found);
-            collect_references(key, bound, found);
-        }
-        ExprKind::Splat { source, each } => {
-            collect_references(source, bound, found);
-            collect_references(each, bound, found);
-        }
-        // Types are names as well, but not of values.
-        ExprKind::Call(call) if call.name == "convert" => {
-            call.arguments.iter().take(1).for_each(|a| collect_references(a, bound, found));
-        }
-        ExprKind::Call(call) => call.arguments.iter().for_each(|a| collect_references(a, bound, found)),
-        ExprKind::Conditional(c) => {
-            [&c.condition, &c.yes, &c.no].into_iter().for_each(|e| collect_references(e, bound, found))
-        }
-        ExprKind::Binary { left, right, .. } => {
-            collect_references(left, bound, found);
-            collect_references(right, bound, found);
-        }
-        ExprKind::Object(members) => {
-            for (key, value) in members {
-                if let Key::Computed(key) = key {
-                    collect_references(key, bound, found);
-                }
-                collect_references(value, bound, found);
-            }
-        }
-        ExprKind::For(parts) => {
-            collect_references(&parts.collection, bound, found);
-            let before = bound.len();
-            bound.extend(parts.key_name.clone());
-            bound.push(parts.value_name.clone());
-            for inner in
-                [parts.key.as_ref(), Some(&parts.value), parts.condition.as_ref()].into_iter().flatten()
-            {
-                collect_references(inner, bound, found);
-            }
-            bound.truncate(before);
-        }
-    }
 }

@@ -301,9 +301,10 @@ impl<'s> Parser<'s> {
         // Newlines before the bracket count as they do outside of it.
         let open = self.read().span;
         self.within(newlines, |p| {
-            let first =
-                p.tokens[p.next..].iter().find(|t| !matches!(t.kind, Kind::Newline | Kind::Comment)).copied();
-            if first.is_some_and(|t| t.kind == Kind::Ident && p.token_text(t) == "for" && p.is_for(t)) {
+            let blanks =
+                p.tokens[p.next..].iter().take_while(|t| matches!(t.kind, Kind::Newline | Kind::Comment));
+            let first = p.next + blanks.count();
+            if p.tokens[first].kind == Kind::Ident && p.is_for(first) {
                 return p.within(false, |p| p.for_expression(open, close));
             }
             read(p, open)
@@ -311,10 +312,12 @@ impl<'s> Parser<'s> {
     }
 
     /// Tells `for x in` from an object member that is called `for`.
-    fn is_for(&self, word: Token) -> bool {
-        let after =
-            self.tokens.iter().find(|t| t.span.start.byte >= word.span.end.byte && t.kind != Kind::Comment);
-        after.is_some_and(|t| !matches!(t.kind, Kind::Equal | Kind::Colon))
+    fn is_for(&self, word: usize) -> bool {
+        self.token_text(self.tokens[word]) == "for"
+            && !matches!(
+                self.tokens[word + 1].kind,
+                Kind::Equal | Kind::Colon | Kind::CloseBracket | Kind::Comma
+            )
     }
 
     fn tuple(&mut self, open: Span) -> Parsed<Expr> {

@@ -1,0 +1,230 @@
+//! Variables, locals, generated blocks, files of constants.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hcl::{
+    Body, Count, Diagnostics, Files, Functions, Inputs, RootBlock, Sources, evaluate, evaluate_partly,
+    parse_plain,
+};
+
+const JOB: RootBlock = RootBlock { kind: "job", labels: &["name"], count: Count::One };
+
+fn inputs(text: &str) -> Inputs {
+    Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)))
+}
+
+/// The value of `v` in the job, as JSON text.
+fn value_of(body: &Body) -> String {
+    let job = body.blocks_of("job").next().expect("a job");
+    job.body.attribute("v").expect("an attribute").value.to_json().to_string()
+}
+
+fn evaluated(text: &str) -> Result<String, String> {
+    evaluate(&inputs(text)).map(|body| value_of(&body)).map_err(|d| d.to_string())
+}
+
+const DECLARED: &str =
+    "variable \"x\" {\n  type    = string\n  default = \"default\"\n}\njob \"j\" { v = var.x }\n";
+
+#[test]
+fn later_sources_of_a_value_win() {
+    let mut inputs = inputs(DECLARED);
+    let value = |inputs: &Inputs| value_of(&evaluate(inputs).expect("valid"));
+    assert_eq!(value(&inputs), "\"default\"");
+    inputs.env =
+        BTreeMap::from([("NOMAD_VAR_x".into(), "env".into()), ("NOMAD_VAR_other".into(), "1".into())]);
+    assert_eq!(value(&inputs), "\"env\"");
+    inputs.var_files =
+        vec![("a.hcl".into(), "x = \"one\"".into()), ("b.json".into(), "{\"x\": \"two\"}".into())];
+    assert_eq!(value(&inputs), "\"two\"");
+    inputs.var_content = "x = \"content\"\n".into();
+    assert_eq!(value(&inputs), "\"content\"");
+    inputs.vars = vec![("x".into(), "first".into()), ("x".into(), "flag".into())];
+    assert_eq!(value(&inputs), "\"flag\"");
+}
+
+#[test]
+fn texts_from_outside_become_what_the_variable_is() {
+    for (kind, text, wanted) in [
+        ("number", "3", "3"),
+        ("bool", "true", "true"),
+        ("list(string)", "[\"a\", 1]", "[\"a\",\"1\"]"),
+        ("map(number)", "{ a = 1 }", "{\"a\":1}"),
+        ("object({ a = string, b = optional(number, 5) })", "{ a = 1 }", "{\"a\":\"1\",\"b\":5}"),
+        ("set(string)", "[\"b\", \"a\", \"b\"]", "[\"a\",\"b\"]"),
+        ("tuple([string, number])", "[1, 2]", "[\"1\",2]"),
+    ] {
+        let mut inputs = inputs(&format!("variable \"x\" {{ type = {kind} }}\njob \"j\" {{ v = var.x }}\n"));
+        inputs.vars = vec![("x".into(), text.into())];
+        let body = evaluate(&inputs).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        assert_eq!(value_of(&body), wanted, "{kind}");
+    }
+}
+
+#[test]
+fn values_of_unknown_variables_are_errors_when_strict_and_warnings_otherwise() {
+    let mut inputs = inputs(DECLARED);
+    inputs.vars = vec![("y".into(), "1".into())];
+    inputs.var_files = vec![("a.hcl".into(), "z = 1\n".into())];
+    let error = evaluate(&inputs).expect_err("nobody declared them");
+    assert_eq!(error.list.len(), 2);
+    assert!(error.list[0].suggestion.is_some());
+    inputs.strict = false;
+    let evaluation = evaluate_partly(&inputs);
+    assert!(evaluation.body.is_some() && !evaluation.diagnostics.has_errors());
+    assert_eq!(evaluation.diagnostics.list.len(), 2);
+}
+
+#[test]
+fn rules_are_checked_on_the_value_that_counts() {
+    let text = "variable \"x\" {\n  default = 1\n  validation {\n    condition     = var.x > 0\n    error_message = \"Must be positive.\"\n  }\n}\njob \"j\" { v = var.x }\n";
+    assert_eq!(evaluated(text), Ok("1".into()));
+    let mut inputs = inputs(text);
+    inputs.vars = vec![("x".into(), "-1".into())];
+    let error = evaluate(&inputs).expect_err("it is negative").to_string();
+    assert!(error.contains("Invalid value for cmd variable; Must be positive."), "{error}");
+    let other = text.replace("var.x > 0", "local.y > 0");
+    let error = evaluated(&other).expect_err("a rule sees its variable only");
+    assert!(error.contains("Invalid reference in variable validation"), "{error}");
+}
+
+#[test]
+fn locals_may_stand_in_any_order() {
+    let text = "locals {\n  a = \"${local.b}!\"\n  b = upper(local.c)\n}\njob \"j\" { v = local.a }\nlocals { c = \"x\" }\n";
+    assert_eq!(evaluated(text), Ok("\"X!\"".into()));
+    let error =
+        evaluated("locals {\n  a = local.b\n  b = local.a\n}\njob \"j\" { v = 1 }\n").expect_err("a circle");
+    assert!(error.starts_with("input.hcl:2,12-14: Unsupported attribute"), "{error}");
+}
+
+#[test]
+fn generated_blocks_take_labels_and_nest() {
+    let text = "job \"j\" {\n  dynamic \"group\" {\n    for_each = [\"a\", \"b\"]\n    iterator = g\n    labels   = [\"g-${g.value}\"]\n    content {\n      dynamic \"task\" {\n        for_each = { x = 1 }\n        labels   = [\"${g.key}-${task.key}\"]\n        content {\n          v = \"${g.value}${task.value}${NOMAD_ALLOC_ID}\"\n        }\n      }\n    }\n  }\n}\n";
+    let body = evaluate(&inputs(text)).expect("valid");
+    let groups = &body.blocks[0].body.blocks;
+    assert_eq!(groups.iter().map(|g| g.labels[0].0.as_str()).collect::<Vec<_>>(), ["g-a", "g-b"]);
+    let task = &groups[1].body.blocks[0];
+    assert_eq!((task.kind.as_str(), task.labels[0].0.as_str()), ("task", "1-x"));
+    assert_eq!(task.body.attributes[0].value.as_str(), Some("b1${NOMAD_ALLOC_ID}"));
+}
+
+#[test]
+fn json_has_variables_locals_and_generated_blocks() {
+    let text = r#"{
+        "//": "a comment",
+        "variable": { "n": { "type": "list(string)", "default": ["a", "b"] } },
+        "locals": { "up": "${[for x in var.n : upper(x)]}" },
+        "job": { "j": { "v": "${local.up}", "run": "${node.x}", "dynamic": { "group": {
+            "for_each": "${var.n}", "labels": ["g-${group.value}"], "content": { "count": "${group.key}" } } } } }
+    }"#;
+    let body = evaluate(&inputs(text)).expect("valid");
+    let job = body.attribute("job").expect("the job").value.to_json();
+    let wanted = serde_json::json!({ "j": { "v": ["A", "B"], "run": "${node.x}",
+        "group": [{ "g-a": { "count": 0 } }, { "g-b": { "count": 1 } }] } });
+    assert_eq!(job, wanted);
+}
+
+#[test]
+fn json_errors_say_where() {
+    for (text, wanted) in [
+        ("{\n  \"job\": nope\n}", "input.hcl:2,11-12: Invalid JSON;"),
+        ("{\n  \"jobb\": {}\n}", "input.hcl:2,3-9: Unsupported block type;"),
+        ("{\"job\": {\"j\": {\"v\": \"a${1 +}\"}}}", "input.hcl:1,28-29: Invalid expression;"),
+        ("{\"job\": {\"j\": {\"v\": \"${nofun()}\"}}}", "input.hcl:1,24-29: Call to unknown function;"),
+    ] {
+        let error = evaluate(&inputs(text)).expect_err(text).to_string();
+        assert!(error.starts_with(wanted), "{text}: {error}");
+    }
+}
+
+#[test]
+fn several_mistakes_are_reported_at_once_with_excerpts() {
+    let text =
+        "job \"j\" {\n\ta = 1 +\n  b = upper(\n  c = \"\\q\"\n  group \"g\" {\n    d = [1 2]\n  }\n}\n";
+    let error: Diagnostics = evaluate(&inputs(text)).expect_err("full of mistakes");
+    let lines: Vec<u32> = error.list.iter().filter_map(|d| d.range.as_ref()).map(|r| r.start.line).collect();
+    assert_eq!(lines, [2, 4, 6], "{error:?}");
+    let mut sources = Sources::default();
+    sources.add("input.hcl", text);
+    let shown = error.render(&sources);
+    assert!(shown.contains("    2 | \ta = 1 +\n      | \t       ^\n"), "{shown}");
+}
+
+#[test]
+fn several_failing_expressions_are_reported_at_once() {
+    let text = "job \"j\" {\n  a = uper(\"x\")\n  b = local.nope\n  c = 1 + \"y\"\n}\n";
+    let error = evaluate(&inputs(text)).expect_err("three mistakes");
+    assert_eq!(error.list.len(), 3);
+    assert_eq!(error.list[0].suggestion.as_deref(), Some("call \"upper\""));
+}
+
+#[derive(Debug)]
+struct Folder;
+
+impl Files for Folder {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        if path == "a.txt" { Ok(b"hello".to_vec()) } else { Err(format!("no file exists at {path}")) }
+    }
+
+    fn exists(&self, path: &str) -> Result<bool, String> {
+        Ok(path == "a.txt")
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<String>, String> {
+        Ok(vec!["b.txt".into(), "a.txt".into(), "sub/c.txt".into(), "d.md".into()])
+    }
+
+    fn absolute(&self, path: &str) -> Result<String, String> {
+        Ok(format!("/work/{path}"))
+    }
+
+    fn home(&self) -> Option<String> {
+        Some("/home/me".into())
+    }
+}
+
+#[test]
+fn file_functions_see_what_they_are_lent() {
+    for (expression, wanted) in [
+        ("file(\"a.txt\")", "\"hello\""),
+        ("filebase64(\"a.txt\")", "\"aGVsbG8=\""),
+        ("fileexists(\"b.txt\")", "false"),
+        ("fileset(\".\", \"*.txt\")", "[\"a.txt\",\"b.txt\"]"),
+        ("fileset(\".\", \"**/*.{txt,md}\")", "[\"a.txt\",\"b.txt\",\"d.md\",\"sub/c.txt\"]"),
+        ("pathexpand(\"~/x\")", "\"/home/me/x\""),
+        ("abspath(\"x\")", "\"/work/x\""),
+        ("basename(\"/a/b.txt\")", "\"b.txt\""),
+        ("dirname(\"/a/../c/b.txt\")", "\"/c\""),
+    ] {
+        let mut inputs = inputs(&format!("job \"j\" {{ v = {expression} }}\n"));
+        inputs.functions = Functions { files: Some(Arc::new(Folder)), random: inputs.functions.random };
+        assert_eq!(value_of(&evaluate(&inputs).expect(expression)), wanted, "{expression}");
+    }
+}
+
+#[test]
+fn functions_with_chance_use_what_they_are_lent() {
+    assert_eq!(
+        evaluated("job \"j\" { v = uuidv4() }\n"),
+        Ok("\"07070707-0707-4707-8707-070707070707\"".into())
+    );
+    let hash = evaluated("job \"j\" { v = bcrypt(\"password\", 4) }\n").expect("valid");
+    assert!(hash.starts_with("\"$2a$04$") && hash.len() == 62, "{hash}");
+    assert!(evaluated("job \"j\" { v = bcrypt(\"x\", 31) }\n").is_err());
+}
+
+#[test]
+fn files_of_constants_may_be_hcl1() {
+    let text = "data_dir = \"/opt/${x}\\n\"\n\"quoted\" = [1, \"a\",]\nserver { enabled = true bootstrap_expect = 3 }\nplugin \"docker\" {\n  config { allow = { a = 1, \"b.c\" = 2 } }\n}\nserver { enabled = false }\nname = \"a\"\nname = \"b\"\n";
+    let body = parse_plain("agent.hcl", text).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(body.attribute("data_dir").expect("set").value.as_str(), Some("/opt/${x}\n"));
+    assert_eq!(body.attribute("quoted").expect("set").value.to_json().to_string(), "[1,\"a\"]");
+    assert_eq!(body.blocks_of("server").count(), 2);
+    assert_eq!(body.blocks[0].body.attributes.len(), 2);
+    assert_eq!(body.attributes.iter().filter(|a| a.name == "name").count(), 2);
+    let json = parse_plain("agent.json", "{\"server\": {\"name\": \"${x}\"}}").expect("valid");
+    assert_eq!(json.attribute("server").expect("set").value.to_json()["name"], "${x}");
+    let error = parse_plain("agent.hcl", "a {\n  b = 1\n").expect_err("not closed").to_string();
+    assert!(error.starts_with("agent.hcl:1,3-4: Unclosed configuration block"), "{error}");
+}
