@@ -4,7 +4,7 @@ use crate::object::{self, Object};
 use crate::schema::{Block, Diff, Field, Form, JOB, Kind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How something changed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -406,30 +406,21 @@ impl Compare {
 
     /// Pairs blocks that have a name; of the others, equal ones cancel out and the rest came or went.
     fn list(&self, block: &'static Block, name: &str, old: &Value, new: &Value, found: &mut Vec<ObjectDiff>) {
-        let items = |side: &Value| -> Vec<Object> {
+        let items = |side: &'_ Value| -> Vec<Object> {
             side.as_array().into_iter().flatten().filter_map(Value::as_object).cloned().collect()
         };
-        let (old, mut new) = (items(old), items(new));
-        let mut unmatched = Vec::new();
-        for item in old {
-            match new.iter().position(|candidate| *candidate == item) {
-                Some(index) => drop(new.remove(index)),
-                None => unmatched.push(item),
-            }
-        }
         let named = block.label().or_else(|| block.fields.iter().find(|field| field.json == "Name"));
-        for item in unmatched {
-            let key = named.map(|field| object::text(&item, field.json)).filter(|key| !key.is_empty());
-            let partner = key.and_then(|key| {
-                let same = |candidate: &Object| {
-                    named.is_some_and(|field| object::text(candidate, field.json) == key)
-                };
-                new.iter().position(same)
-            });
-            let partner = partner.map(|index| new.remove(index));
+        let name_of =
+            |item: &Object| named.map(|field| object::text(item, field.json)).unwrap_or_default().to_owned();
+        let old = items(old);
+        let mut new = Pool::new(items(new), |item| (fingerprint(item), name_of(item)));
+        let changed: Vec<_> =
+            old.into_iter().filter(|item| new.take_equal(&fingerprint(item)).is_none()).collect();
+        for item in changed {
+            let partner = new.take_named(&name_of(&item));
             found.extend(self.object(block, name, Some(&item), partner.as_ref()));
         }
-        for item in new {
+        for item in new.items.into_iter().flatten() {
             found.extend(self.object(block, name, None, Some(&item)));
         }
     }
@@ -454,6 +445,50 @@ impl Compare {
         };
         Some(ObjectDiff { fields, name: name.to_owned(), objects: Vec::new(), change })
     }
+}
+
+/// The blocks of the new version that no block of the old one was paired with yet. Jobs may have thousands of them, so both
+/// ways of finding one are indexed.
+struct Pool {
+    items: Vec<Option<Object>>,
+    equal: BTreeMap<String, VecDeque<usize>>,
+    named: BTreeMap<String, VecDeque<usize>>,
+}
+
+impl Pool {
+    fn new(items: Vec<Object>, keys: impl Fn(&Object) -> (String, String)) -> Self {
+        let (mut equal, mut named) = (BTreeMap::<_, VecDeque<_>>::new(), BTreeMap::<_, VecDeque<_>>::new());
+        for (index, item) in items.iter().enumerate() {
+            let (text, name) = keys(item);
+            equal.entry(text).or_default().push_back(index);
+            if !name.is_empty() {
+                named.entry(name).or_default().push_back(index);
+            }
+        }
+        Self { items: items.into_iter().map(Some).collect(), equal, named }
+    }
+
+    fn take_equal(&mut self, text: &str) -> Option<Object> {
+        let index = self.equal.get_mut(text)?.pop_front()?;
+        self.items.get_mut(index)?.take()
+    }
+
+    fn take_named(&mut self, name: &str) -> Option<Object> {
+        let waiting = self.named.get_mut(name)?;
+        while let Some(index) = waiting.pop_front() {
+            if let Some(item) = self.items.get_mut(index).and_then(Option::take) {
+                return Some(item);
+            }
+        }
+        None
+    }
+}
+
+/// The same text for equal objects, whatever the order of their keys.
+fn fingerprint(item: &Object) -> String {
+    let mut item = Value::from(item.clone());
+    item.sort_all_objects();
+    item.to_string()
 }
 
 fn nested(block: &'static Block, json: &str) -> &'static Block {

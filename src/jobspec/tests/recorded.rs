@@ -291,3 +291,40 @@ fn admitted_jobs_fit_the_model() {
         assert_eq!(spec.document_value(), job, "{name}");
     }
 }
+
+#[test]
+fn renamed_and_reordered_blocks_are_paired() {
+    let group = |services: Value, constraints: Value| {
+        let job = serde_json::json!({ "ID": "j", "TaskGroups": [{ "Name": "g", "Services": services, "Constraints": constraints }] });
+        let mut job = jobspec::normalise_json(job).expect("a plain job");
+        jobspec::admit(&mut job, &jobspec::ServerDefaults::default());
+        job
+    };
+    let rule = |value: &str| serde_json::json!({ "LTarget": "${meta.a}", "Operand": "=", "RTarget": value });
+    let service =
+        |name: &str, port: &str| serde_json::json!({ "Name": name, "PortLabel": port, "Provider": "nomad" });
+    let old = group(
+        serde_json::json!([service("a", "x"), service("b", "x")]),
+        serde_json::json!([rule("1"), rule("2")]),
+    );
+    let new = group(
+        serde_json::json!([service("b", "y"), service("a", "x")]),
+        serde_json::json!([rule("2"), rule("3")]),
+    );
+    let diff = jobspec::diff(Some(&old), Some(&new), false);
+    let shown: Vec<_> = diff.task_groups[0]
+        .objects
+        .iter()
+        .map(|object| {
+            let fields =
+                object.fields.iter().map(|field| format!("{}:{}>{}", field.name, field.old, field.new));
+            format!("{:?} {} {}", object.change, object.name, fields.collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    let expected = [
+        "Deleted Constraint LTarget:${meta.a}> Operand:=> RTarget:1>",
+        "Added Constraint LTarget:>${meta.a} Operand:>= RTarget:>3",
+        "Edited Service PortLabel:x>y",
+    ];
+    assert_eq!(shown, expected);
+}
