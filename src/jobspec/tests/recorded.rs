@@ -328,3 +328,15 @@ fn renamed_and_reordered_blocks_are_paired() {
     ];
     assert_eq!(shown, expected);
 }
+
+#[test]
+fn api_json_given_as_a_job_file_is_refused() {
+    let recorded = json(data("parsed/api-form.json.json"));
+    let text = fs::read_to_string(data("jobs/api-form.json")).expect("the job file");
+    let problems = jobspec::parse_hcl(&inputs("input.hcl", &text)).expect_err("it is no job file");
+    let (ours, theirs) =
+        (format!("Failed to parse job: {problems}"), recorded["canonical"].as_str().unwrap_or_default());
+    // Where, and what was probably meant, are the same; the words between are not.
+    assert_eq!(ours.split(';').next().map(|head| &head[..36]), theirs.get(..36));
+    assert_eq!(ours.rsplit(". ").next(), theirs.rsplit(". ").next());
+}
