@@ -1,0 +1,330 @@
+//! One group of a service or batch job.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use model::{
+    AllocId, Allocation, ClientStatus, EvalTrigger, Evaluation, Job, JobType, TaskGroup, Timestamp, UpdateStrategy,
+};
+
+use super::{
+    GroupChanges, Scene, Want,
+    deployment::{self, Rollout},
+    difference::needs_replacement,
+    disconnect, later, lost,
+    names::Names,
+    sort::{ByFate, ByNode, is_current},
+    stop, texts, wait_for, without,
+};
+
+/// Replacements that are due within this time of each other share an evaluation.
+const FOLLOWUP_BATCH: Duration = Duration::from_secs(5);
+
+type Allocs = Vec<Arc<Allocation>>;
+
+/// What is decided about one group.
+pub(super) struct Group<'s, 'a> {
+    scene: &'s mut Scene<'a>,
+    job: &'s Arc<Job>,
+    group: &'s TaskGroup,
+    strategy: Option<&'s UpdateStrategy>,
+    rollout: &'s mut Rollout,
+    changes: GroupChanges,
+}
+
+/// Allocations of the group that count, by what becomes of them.
+struct Counted {
+    kept: Allocs,
+    migrating: Allocs,
+    lost: Allocs,
+    replace_now: Allocs,
+    canaries: Allocs,
+}
+
+impl<'s, 'a> Group<'s, 'a> {
+    pub(super) fn new(scene: &'s mut Scene<'a>, job: &'s Arc<Job>, at: usize, rollout: &'s mut Rollout) -> Self {
+        let group = &job.spec.groups[at];
+        let strategy = deployment::strategy(group).filter(|_| scene.kind == JobType::Service);
+        let changes = GroupChanges { name: group.name.clone(), ..GroupChanges::default() };
+        Self { scene, job, group, strategy, rollout, changes }
+    }
+
+    /// Decides what is to happen to the group.
+    pub(super) fn reconcile(mut self, all: Allocs, followups: &mut Vec<Evaluation>) -> GroupChanges {
+        let had_running = all.iter().any(|alloc| is_current(alloc, self.job));
+        let all = self.drop_old_canaries(all);
+        let mut by_node = ByNode::sort(self.scene, self.group, all);
+        let came_back = std::mem::take(&mut by_node.reconnecting);
+        let stay = disconnect::reconnect(self.job, self.group, came_back, &mut by_node.kept, &mut self.changes);
+        by_node.kept.extend(stay);
+        disconnect::disconnect(self.scene, self.group, &by_node.disconnecting, &mut self.changes, followups);
+        if self.group.disconnect.as_ref().is_some_and(|disconnect| disconnect.replace == Some(false)) {
+            by_node.kept.append(&mut by_node.unknown);
+            by_node.kept.append(&mut by_node.disconnecting);
+        }
+        let fates = ByFate::sort(self.scene, self.job, self.group, self.rollout, by_node.kept);
+        let has_later = !fates.replace_later.is_empty();
+        self.plan_followups(&fates.replace_later, followups);
+        let mut counted = Counted {
+            canaries: self.canaries(&fates.kept),
+            kept: fates.kept,
+            migrating: by_node.migrating,
+            lost: by_node.lost,
+            replace_now: fates.replace_now,
+        };
+        self.stop_surplus(&mut counted);
+        let destructive = self.sort_updates(&mut counted);
+        self.place_canaries(&counted, &destructive);
+        let limit = self.limit(&counted, &destructive);
+        self.place_missing(&counted, &destructive, limit);
+        self.migrate(&counted);
+        let updates = !destructive.is_empty() || !self.changes.in_place.is_empty();
+        let nothing_left = !updates
+            && !has_later
+            && self.changes.wants.is_empty()
+            && counted.migrating.is_empty()
+            && counted.replace_now.is_empty();
+        if let Some(strategy) = self.strategy {
+            self.rollout.begin(self.group, strategy, self.group.count, updates || !had_running);
+        }
+        self.rollout.note_group(self.group, nothing_left);
+        self.changes
+    }
+
+    /// Stops canaries of deployments that are over and never took over.
+    fn drop_old_canaries(&mut self, all: Allocs) -> Allocs {
+        let mut old: BTreeSet<AllocId> = BTreeSet::new();
+        let of = |deployment: &model::Deployment| {
+            let group = deployment.groups.get(&self.group.name).filter(|group| !group.promoted);
+            group.map(|group| group.placed_canaries.clone()).unwrap_or_default()
+        };
+        if let Some(deployment) = &self.rollout.old {
+            old.extend(of(deployment));
+        }
+        if let Some(deployment) = self.rollout.current.as_ref().filter(|_| self.rollout.is_failed()) {
+            old.extend(of(deployment));
+        }
+        let mut stopped = BTreeSet::new();
+        for alloc in all.iter().filter(|alloc| old.contains(&alloc.id) && !alloc.terminal()) {
+            self.changes.stops.push(stop(alloc, texts::NOT_NEEDED));
+            self.changes.desired.stop += 1;
+            stopped.insert(alloc.id);
+        }
+        without(all, &stopped)
+    }
+
+    fn canaries(&self, kept: &[Arc<Allocation>]) -> Allocs {
+        let placed = self.rollout.group(&self.group.name).map(|group| group.placed_canaries.as_slice()).unwrap_or_default();
+        kept.iter().filter(|alloc| placed.contains(&alloc.id)).cloned().collect()
+    }
+
+    fn is_canarying(&self) -> bool {
+        self.rollout.is_canarying(&self.group.name)
+    }
+
+    /// Ties failed allocations whose time has not come to evaluations that will look again.
+    fn plan_followups(&mut self, waiting: &[(Arc<Allocation>, Timestamp)], followups: &mut Vec<Evaluation>) {
+        let mut waiting: Vec<&(Arc<Allocation>, Timestamp)> = waiting.iter().collect();
+        waiting.sort_by_key(|(alloc, at)| (*at, alloc.id));
+        let mut current: Option<Evaluation> = None;
+        for (alloc, at) in waiting {
+            let joins = current.as_ref().is_some_and(|eval| at.since(eval.wait_until) < FOLLOWUP_BATCH);
+            if !joins {
+                followups.extend(current.take());
+                current =
+                    Some(later(self.scene, EvalTrigger::AllocReschedule, *at, texts::DELAYED_RESCHEDULE));
+            }
+            if let Some(eval) = &current {
+                self.changes.stops.push(wait_for(alloc, eval.id));
+                self.changes.desired.reschedule_later += 1;
+            }
+        }
+        followups.extend(current);
+    }
+
+    /// Gives up what is lost and stops what is too many.
+    fn stop_surplus(&mut self, counted: &mut Counted) {
+        for alloc in &counted.lost {
+            self.changes.stops.push(lost(alloc));
+            self.changes.desired.stop += 1;
+        }
+        let canarying = self.is_canarying();
+        let canaries: BTreeSet<AllocId> = counted.canaries.iter().map(|alloc| alloc.id).collect();
+        let aside = if canarying { canaries.len() } else { 0 };
+        let have = counted.kept.len() - aside + counted.migrating.len();
+        let mut surplus = have.saturating_sub(self.group.count as usize);
+        let mut stopped: BTreeSet<AllocId> = BTreeSet::new();
+        let mut candidates: Vec<(u8, &Arc<Allocation>)> = Vec::new();
+        let canary_names: BTreeSet<u32> = counted.canaries.iter().map(|alloc| alloc.index).collect();
+        for alloc in &counted.migrating {
+            candidates.push((1, alloc));
+        }
+        for alloc in counted.kept.iter().filter(|alloc| !canaries.contains(&alloc.id)) {
+            let rank = if !canarying && canary_names.contains(&alloc.index) {
+                0
+            } else if alloc.client_status == ClientStatus::Failed {
+                2
+            } else {
+                3
+            };
+            candidates.push((rank, alloc));
+        }
+        if !canarying {
+            // Canaries that took over count like all others.
+            candidates.extend(counted.kept.iter().filter(|alloc| canaries.contains(&alloc.id)).map(|alloc| (3, alloc)));
+        }
+        // What runs beside the others comes after what is over; among equals the highest name goes first, and the older
+        // version of two with one name.
+        candidates.sort_by_key(|(rank, alloc)| (*rank, std::cmp::Reverse(alloc.index), alloc.job.version, alloc.id));
+        for (_, alloc) in candidates {
+            if surplus == 0 {
+                break;
+            }
+            surplus -= 1;
+            stopped.insert(alloc.id);
+            if !alloc.client_status.is_terminal() || alloc.client_status == ClientStatus::Failed {
+                self.changes.stops.push(stop(alloc, texts::NOT_NEEDED));
+                self.changes.desired.stop += 1;
+            }
+        }
+        counted.kept = without(std::mem::take(&mut counted.kept), &stopped);
+        counted.migrating = without(std::mem::take(&mut counted.migrating), &stopped);
+    }
+
+    /// Tells what is of an older version apart: what can move where it is, and what must be replaced.
+    fn sort_updates(&mut self, counted: &mut Counted) -> Allocs {
+        let mut destructive = Vec::new();
+        let mut verdicts: BTreeMap<(u64, u64), bool> = BTreeMap::new();
+        for alloc in &counted.kept {
+            if is_current(alloc, self.job) {
+                self.changes.desired.ignore += 1;
+                continue;
+            }
+            let version = (alloc.job.create_index, alloc.job.version);
+            let replace = *verdicts
+                .entry(version)
+                .or_insert_with(|| needs_replacement((&alloc.job, alloc.task_group()), (self.job, self.group)));
+            if replace {
+                destructive.push(alloc.clone());
+            } else if alloc.client_status.is_terminal() {
+                self.changes.desired.ignore += 1;
+            } else if self.scene.nodes.meets(alloc, self.job, self.group) {
+                self.changes.in_place.push(alloc.clone());
+                self.changes.desired.in_place_update += 1;
+            } else {
+                destructive.push(alloc.clone());
+            }
+        }
+        let canaries: BTreeSet<AllocId> = counted.canaries.iter().map(|alloc| alloc.id).collect();
+        if self.is_canarying() {
+            counted.kept = without(std::mem::take(&mut counted.kept), &canaries);
+        }
+        destructive.sort_by_key(|alloc| (alloc.index, alloc.id));
+        destructive
+    }
+
+    fn place_canaries(&mut self, counted: &Counted, destructive: &[Arc<Allocation>]) {
+        let Some(strategy) = self.strategy else { return };
+        let promoted = self.rollout.group(&self.group.name).is_some_and(|group| group.promoted);
+        let missing = (strategy.canary as usize).saturating_sub(counted.canaries.len());
+        if destructive.is_empty() || missing == 0 || promoted || self.rollout.is_paused() || self.rollout.is_failed() {
+            return;
+        }
+        self.rollout.want_canaries(self.group, strategy, self.group.count, strategy.canary);
+        let taken: BTreeSet<u32> = counted.canaries.iter().map(|alloc| alloc.index).collect();
+        let mut indexes: Vec<u32> =
+            destructive.iter().map(|alloc| alloc.index).filter(|index| !taken.contains(index)).take(missing).collect();
+        let mut names = self.names(counted);
+        indexes.extend(names.take(missing - indexes.len()));
+        for index in indexes {
+            self.changes.wants.push(Want { index, canary: true, ..Want::default() });
+            self.changes.desired.canary += 1;
+        }
+    }
+
+    fn names(&self, counted: &Counted) -> Names {
+        let all = [&counted.kept, &counted.migrating, &counted.replace_now, &counted.lost];
+        let planned = self.changes.wants.iter().filter(|want| !want.canary).map(|want| want.index);
+        Names::of(all.into_iter().flatten().map(|alloc| alloc.index).chain(planned))
+    }
+
+    /// Decides how many may change at once: an update never has more under way than it asks for.
+    fn limit(&self, counted: &Counted, destructive: &[Arc<Allocation>]) -> usize {
+        let Some(strategy) = self.strategy else { return self.group.count as usize };
+        if destructive.is_empty() && counted.migrating.is_empty() {
+            return self.group.count as usize;
+        }
+        let parallel = strategy.max_parallel as usize;
+        if self.rollout.is_paused() || self.rollout.is_failed() || self.is_canarying() {
+            return 0;
+        }
+        if self.rollout.current.is_none() {
+            return parallel;
+        }
+        let health = |alloc: &Arc<Allocation>| alloc.extra().health.and_then(|health| health.healthy);
+        let part: Vec<&Arc<Allocation>> = counted.kept.iter().filter(|alloc| self.rollout.has(alloc)).collect();
+        if part.iter().any(|alloc| health(alloc) == Some(false)) {
+            return 0;
+        }
+        parallel.saturating_sub(part.iter().filter(|alloc| health(alloc).is_none()).count())
+    }
+
+    /// Asks for what is missing and for replacements, as far as the deployment lets it.
+    fn place_missing(&mut self, counted: &Counted, destructive: &[Arc<Allocation>], mut limit: usize) {
+        let ready = !self.rollout.is_paused() && !self.rollout.is_failed() && !self.is_canarying();
+        let mut missing = 0;
+        for alloc in &counted.replace_now {
+            // What failed in a failed deployment would fail again.
+            if !ready && self.rollout.is_failed() && self.rollout.has(alloc) {
+                continue;
+            }
+            self.changes.wants.push(Want { reschedule: true, ..self.replacement(alloc) });
+            self.changes.desired.stop += 1;
+            missing += 1;
+        }
+        let mut have = counted.kept.len() + counted.migrating.len() + counted.replace_now.len();
+        let count = self.group.count as usize;
+        for alloc in counted.lost.iter().take(count.saturating_sub(have)) {
+            self.changes.wants.push(self.replacement(alloc));
+            have += 1;
+            missing += 1;
+        }
+        if ready && have < count {
+            for index in self.names(counted).take(count - have) {
+                self.changes.wants.push(Want { index, ..Want::default() });
+                missing += 1;
+            }
+        }
+        self.changes.desired.place += missing as u64;
+        limit = limit.saturating_sub(missing);
+        let replaced = if ready { destructive.len().min(limit) } else { 0 };
+        self.changes.destructive = destructive[..replaced].to_vec();
+        self.changes.desired.destructive_update += replaced as u64;
+        self.changes.desired.ignore += (destructive.len() - replaced) as u64;
+    }
+
+    fn replacement(&self, alloc: &Arc<Allocation>) -> Want {
+        let canary = alloc.extra().health.is_some_and(|health| health.canary) && is_current(alloc, self.job);
+        Want {
+            index: alloc.index,
+            previous: Some(alloc.clone()),
+            canary: canary && self.is_canarying(),
+            // While canaries wait, what runs beside them stays what it is.
+            job: (self.is_canarying() && !canary && !is_current(alloc, self.job)).then(|| alloc.job.clone()),
+            ..Want::default()
+        }
+    }
+
+    fn migrate(&mut self, counted: &Counted) {
+        for alloc in &counted.migrating {
+            self.changes.stops.push(stop(alloc, texts::MIGRATING));
+            self.changes.desired.migrate += 1;
+            if alloc.extra().transition.migrate_disable_placement != Some(true) {
+                self.changes.wants.push(self.replacement(alloc));
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The scenarios that were recorded on a real Nomad, as far as scheduling decides them.
+
+mod fixture;
+
+use std::time::Duration;
+
+use fixture::*;
+use model::*;
+use protocol::{Command, DeploymentUpdate};
+use serde_json::json;
+
+const UPDATED: &str = "alloc is being updated due to job update";
+const NOT_NEEDED: &str = "alloc not needed due to job update";
+
+fn counts(deployment: &Deployment) -> (u32, u32, u32, u32, u32, bool) {
+    let group = &deployment.groups["g"];
+    (group.desired_total, group.desired_canaries, group.placed, group.healthy, group.unhealthy, group.promoted)
+}
+
+fn with_env(id: &str, count: u32, value: &str) -> serde_json::Value {
+    document(id, "service", count, |job| job["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": value}))
+}
+
+#[test]
+fn rolling_update() {
+    let mut region = Region::nodes(4);
+    region.register(&with_env("roll", 3, "0"));
+    region.settle();
+    assert_eq!(region.deployment("roll").status, DeploymentStatus::Successful);
+    region.register(&with_env("roll", 3, "1"));
+    region.schedule();
+    assert_eq!(region.live("roll").iter().filter(|alloc| alloc.job.version == 1).count(), 1, "one at a time");
+    region.settle();
+    let old = |index| format!("roll.g[{index}] v0 stop {UPDATED:?} complete replaced");
+    let new = |index| format!("roll.g[{index}] v1 run \"\" running replaces");
+    assert_eq!(region.rows("roll"), [old(0), new(0), old(1), new(1), old(2), new(2)]);
+    let deployment = region.deployment("roll");
+    assert_eq!(counts(&deployment), (3, 0, 3, 3, 0, false));
+    assert_eq!(deployment.status_description, "Deployment completed successfully");
+}
+
+#[test]
+fn in_place_update() {
+    let mut region = Region::nodes(4);
+    region.register(&service("place", 2));
+    region.settle();
+    let before: Vec<AllocId> = region.allocs("place").iter().map(|alloc| alloc.id).collect();
+    region.register(&document("place", "service", 2, |job| job["Priority"] = json!(60)));
+    region.settle();
+    assert_eq!(before, region.allocs("place").iter().map(|alloc| alloc.id).collect::<Vec<_>>());
+    assert!(region.allocs("place").iter().all(|alloc| alloc.job.version == 1));
+    let deployment = region.deployment("place");
+    assert_eq!((deployment.job_version, deployment.groups["g"].desired_total, deployment.groups["g"].placed), (1, 2, 2));
+}
+
+#[test]
+fn canary_promote() {
+    let mut region = Region::nodes(4);
+    let job = |value: &str| {
+        let mut job = with_env("can", 2, value);
+        job["TaskGroups"][0]["Update"]["Canary"] = json!(1);
+        job
+    };
+    region.register(&job("0"));
+    region.settle();
+    region.register(&job("1"));
+    region.settle();
+    assert_eq!(region.live("can").len(), 3, "running before promotion");
+    let deployment = region.deployment("can");
+    assert_eq!(deployment.status_description, "Deployment is running but requires manual promotion");
+    let (eval, now) = (region.eval("can", EvalTrigger::DeploymentWatcher), region.now);
+    region.apply(&Command::PromoteDeployment { id: deployment.id, groups: None, eval: Some(Box::new(eval)), now });
+    region.settle();
+    assert_eq!(
+        region.rows("can"),
+        [
+            format!("can.g[0] v0 stop {NOT_NEEDED:?} complete"),
+            "can.g[0] v1 run \"\" running".to_owned(),
+            format!("can.g[1] v0 stop {UPDATED:?} complete replaced"),
+            "can.g[1] v1 run \"\" running replaces".to_owned(),
+        ]
+    );
+    let deployment = region.deployment("can");
+    assert_eq!(counts(&deployment), (2, 1, 2, 2, 0, true));
+    assert_eq!(deployment.status, DeploymentStatus::Successful);
+}
+
+#[test]
+fn failed_deployment_stays() {
+    let mut region = Region::nodes(4);
+    let job = |value: &str| {
+        let mut job = with_env("stay", 2, value);
+        job["TaskGroups"][0]["ReschedulePolicy"] = json!({"Attempts": 0, "Unlimited": false});
+        job
+    };
+    region.register(&job("0"));
+    region.settle();
+    region.failing.insert("stay");
+    region.register(&job("1"));
+    region.settle();
+    let id = region.deployment("stay").id;
+    let update = DeploymentUpdate { id, status: DeploymentStatus::Failed, description: "Failed due to unhealthy allocations".into() };
+    let (eval, now) = (region.eval("stay", EvalTrigger::DeploymentWatcher), region.now);
+    region.apply(&Command::UpdateDeployment { update, job: None, eval: Some(Box::new(eval)), now });
+    region.settle();
+    assert_eq!(
+        region.rows("stay"),
+        [
+            format!("stay.g[0] v0 stop {UPDATED:?} complete replaced"),
+            "stay.g[0] v1 run \"\" failed replaces".to_owned(),
+            "stay.g[1] v0 run \"\" running".to_owned(),
+        ]
+    );
+    assert_eq!(counts(&region.deployment("stay")), (2, 0, 1, 0, 1, false));
+
+    // Going back is another version: the failed one is replaced, the untouched one moves where it is.
+    region.failing.clear();
+    region.register(&job("0"));
+    region.settle();
+    assert_eq!(
+        region.rows("stay"),
+        [
+            format!("stay.g[0] v0 stop {UPDATED:?} complete replaced"),
+            format!("stay.g[0] v1 stop {UPDATED:?} failed replaced replaces"),
+            "stay.g[0] v2 run \"\" running replaces".to_owned(),
+            "stay.g[1] v2 run \"\" running".to_owned(),
+        ]
+    );
+    assert_eq!(counts(&region.deployment("stay")), (2, 0, 2, 2, 0, false));
+}
+
+#[test]
+fn batch_fails_and_is_tried_again() {
+    let mut region = Region::nodes(4);
+    region.failing.insert("tries");
+    region.register(&document("tries", "batch", 1, |_| {}));
+    region.settle();
+    let snapshot = region.snapshot();
+    let waiting: Vec<_> = snapshot.evals().filter(|eval| eval.status == EvalStatus::Pending).collect();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].trigger, EvalTrigger::AllocReschedule);
+    assert_eq!(waiting[0].status_description, "created for delayed rescheduling");
+    let eval = snapshot.eval(waiting[0].previous_eval.expect("it follows one")).expect("it is kept");
+    let desired = eval.annotations.as_ref().expect("annotated").groups["g"];
+    assert_eq!((desired.ignore, desired.reschedule_later), (1, 1));
+    region.pass(Duration::from_secs(6));
+    region.settle();
+    region.pass(Duration::from_secs(60));
+    region.enqueue("tries", EvalTrigger::NodeUpdate);
+    region.settle();
+    assert_eq!(region.rows("tries"), ["tries.g[0] v0 run \"\" failed replaces", "tries.g[0] v0 stop \"\" failed replaced"]);
+    let second = region.allocs("tries").into_iter().find(|alloc| alloc.extra().previous.is_some()).expect("replaced");
+    assert_eq!(second.extra().reschedules.len(), 1);
+    assert_eq!(second.extra().reschedules[0].delay_ns, 5_000_000_000);
+    let score = &second.metrics.as_ref().expect("explained").scores[0];
+    assert!(score.parts.iter().any(|(name, _)| name == "node-reschedule-penalty"));
+}
+
+#[test]
+fn drain_migrates_one_by_one() {
+    let mut region = Region::nodes(4);
+    region.register(&document("mig", "service", 4, |job| job["TaskGroups"][0]["Update"]["MaxParallel"] = json!(4)));
+    region.settle();
+    let moved = region.allocs("mig")[0].clone();
+    let at = (0..4).find(|at| region.node_id(*at) == moved.node_id).expect("it is on a node");
+    region.eligible(at, false);
+    let ids: Vec<AllocId> = region.live("mig").iter().filter(|alloc| alloc.node_id == moved.node_id).map(|alloc| alloc.id).collect();
+    region.migrate(&ids);
+    region.settle();
+    assert!(region.live("mig").iter().all(|alloc| alloc.node_id != moved.node_id));
+    assert_eq!(region.live("mig").len(), 4);
+    let row = format!("mig.g[{}] v0 stop \"alloc is being migrated\" complete replaced", moved.index);
+    assert!(region.rows("mig").contains(&row));
+}
+
+#[test]
+fn system_job_follows_nodes() {
+    let mut region = Region::nodes(4);
+    region.eligible(0, false);
+    region.register(&document("sys", "system", 1, |_| {}));
+    region.schedule();
+    assert_eq!(region.live("sys").len(), 3);
+    region.eligible(0, true);
+    region.schedule();
+    assert_eq!(region.rows("sys"), ["sys.g[0] v0 run \"\" pending"; 4]);
+    let deployment = region.deployment("sys");
+    assert_eq!(counts(&deployment), (4, 0, 4, 0, 0, false));
+    assert_eq!(deployment.status_description, "Deployment is running");
+    region.settle();
+    assert_eq!(region.deployment("sys").status, DeploymentStatus::Successful);
+    region.stop("sys", false);
+    region.settle();
+    assert_eq!(region.live("sys").len(), 0);
+}
+
+#[test]
+fn spread_over_datacenters() {
+    let mut region = Region::nodes(4);
+    region.register(&document("spr", "service", 10, |job| {
+        job["Spreads"] = json!([{"Attribute": "${node.datacenter}", "Weight": 100,
+            "SpreadTarget": [{"Value": "dc1", "Percent": 70}, {"Value": "dc2", "Percent": 30}]}]);
+    }));
+    region.schedule();
+    let snapshot = region.snapshot();
+    let first = region.allocs("spr").iter().filter(|alloc| snapshot.node(alloc.node_id).expect("kept").datacenter == "dc1").count();
+    assert_eq!(first, 6);
+}
+
+#[test]
+fn distinct_hosts_blocks_and_unblocks() {
+    let mut region = Region::nodes(4);
+    region.eligible(3, false);
+    region.register(&document("dist", "service", 4, |job| {
+        job["Constraints"] = json!([{"LTarget": "", "Operand": "distinct_hosts", "RTarget": "true"}]);
+    }));
+    region.settle();
+    assert_eq!(region.live("dist").len(), 3);
+    let snapshot = region.snapshot();
+    let blocked: Vec<_> = snapshot.evals().filter(|eval| eval.status == EvalStatus::Blocked).collect();
+    assert_eq!(blocked.len(), 1);
+    assert_eq!(blocked[0].trigger, EvalTrigger::QueuedAllocs);
+    assert_eq!(blocked[0].failed_groups["g"].constraint_filtered["distinct_hosts"], 3);
+    region.eligible(3, true);
+    region.unblock();
+    region.settle();
+    assert_eq!(region.live("dist").len(), 4);
+    assert!(region.snapshot().evals().all(|eval| eval.status != EvalStatus::Blocked));
+}
+
+#[test]
+fn room_is_made_for_a_waiting_job() {
+    let mut region = Region::nodes(4);
+    let large = |id: &str, memory: u32| {
+        document(id, "service", 1, |job| job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] = json!(memory))
+    };
+    for at in 0..4 {
+        region.register(&large(&format!("fill{at}"), 3000));
+    }
+    region.settle();
+    region.register(&large("wait", 2000));
+    region.settle();
+    assert!(region.live("wait").is_empty());
+    let snapshot = region.snapshot();
+    let eval = snapshot.evals().find(|eval| eval.blocked_eval.is_some()).expect("one waits");
+    let failed = &eval.failed_groups["g"];
+    assert_eq!(failed.dimension_exhausted["memory"], 4);
+    assert_eq!(failed.nearest_miss["memory"], 1000);
+    assert_eq!((failed.nodes_evaluated, failed.nodes_exhausted, failed.class_exhausted["a"]), (4, 4, 2));
+    assert_eq!(eval.queued["g"], 1);
+    region.stop("fill2", true);
+    region.settle();
+    region.unblock();
+    region.settle();
+    assert_eq!(region.live("wait").len(), 1);
+}
+
+#[test]
+fn scale_down_takes_the_highest() {
+    let mut region = Region::nodes(4);
+    let job = |count| document("down", "service", count, |job| job["TaskGroups"][0]["Update"]["MaxParallel"] = json!(5));
+    region.register(&job(5));
+    region.settle();
+    region.register(&job(2));
+    region.settle();
+    let stopped = |index| format!("down.g[{index}] v0 stop {NOT_NEEDED:?} complete");
+    let kept = |index| format!("down.g[{index}] v1 run \"\" running");
+    assert_eq!(region.rows("down"), [kept(0), kept(1), stopped(2), stopped(3), stopped(4)]);
+    let deployment = region.deployment("down");
+    assert_eq!((deployment.groups["g"].desired_total, deployment.groups["g"].placed), (2, 2));
+}
+
+#[test]
+fn stop_and_start_again() {
+    let mut region = Region::nodes(4);
+    region.register(&service("again", 2));
+    region.schedule();
+    region.stop("again", false);
+    region.settle();
+    assert_eq!(region.deployment("again").status_description, "Cancelled because job is stopped");
+    region.register(&service("again", 2));
+    region.settle();
+    let old = |index| format!("again.g[{index}] v0 stop {NOT_NEEDED:?} complete");
+    let new = |index| format!("again.g[{index}] v2 run \"\" running");
+    assert_eq!(region.rows("again"), [old(0), new(0), old(1), new(1)]);
+}
+
+#[test]
+fn sysbatch_runs_once_everywhere() {
+    let mut region = Region::nodes(4);
+    region.finishing.insert("sb");
+    region.register(&document("sb", "sysbatch", 1, |_| {}));
+    region.settle();
+    region.enqueue("sb", EvalTrigger::NodeUpdate);
+    region.settle();
+    assert_eq!(region.rows("sb"), ["sb.g[0] v0 run \"\" complete"; 4]);
+}
