@@ -106,6 +106,8 @@ pub struct View {
     pub parameterized: Option<Parameterized>,
 }
 
+// The enum's macro leaves no place for a `#[default]`.
+#[allow(clippy::derivable_impls)]
 impl Default for JobType {
     fn default() -> Self {
         Self::Service

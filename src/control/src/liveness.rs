@@ -1,0 +1,350 @@
+//! Which nodes are there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use model::{EvalTrigger, Node, NodeEvent, NodeId, NodeStatus};
+use protocol::{Command, NodeStatusUpdate};
+use state::{ChangedRow, Changes, State};
+
+use crate::{Moment, for_node};
+
+/// Settings of the watch over nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Time without a session after which a node is down that gossip calls dead.
+    pub grace: Duration,
+    /// Time without a session after which a node is down whatever gossip says: one that no server hears can not be
+    /// given work, and what it ran must go on elsewhere.
+    pub silent_grace: Duration,
+    /// Time that nodes have to come back after the leader changed: their sessions are with other servers, which tell
+    /// of them one by one.
+    pub failover_grace: Duration,
+    /// Nodes that change in one command at most; the others follow in the next one.
+    pub updates_max: usize,
+}
+
+impl Config {
+    /// Down and replaced within three seconds when both signals agree.
+    pub const STANDARD: Self = Self {
+        grace: Duration::from_secs(2),
+        silent_grace: Duration::from_secs(30),
+        failover_grace: Duration::from_secs(10),
+        updates_max: 512,
+    };
+}
+
+/// Identifies a server's session with a node: the server, and a number of its own.
+pub type SessionId = (u64, u64);
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A server has a live session with a node.
+    SessionOpened(NodeId, SessionId),
+    /// The session ended.
+    SessionClosed(NodeId, SessionId),
+    /// A server is gone, and its sessions with it.
+    ServerLost(u64),
+    /// Gossip calls the node dead.
+    GossipDead(NodeId),
+    /// Gossip calls the node alive.
+    GossipAlive(NodeId),
+    /// A command was applied.
+    Applied(&'a Changes),
+    /// Time passed.
+    Tick,
+}
+
+/// The watch over nodes: the leader marks one down only when no server holds a session with it for the grace time. A
+/// session overrules gossip; gossip alone never takes a node down, it only shortens the wait.
+#[derive(Debug)]
+pub struct Liveness {
+    config: Config,
+    nodes: BTreeMap<NodeId, Watched>,
+    /// Nodes without a session, by when they are to be looked at again.
+    deadlines: BTreeSet<(Duration, NodeId)>,
+    /// Nodes with a session whose record does not say ready yet.
+    returned: BTreeSet<NodeId>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    sessions: BTreeSet<SessionId>,
+    silent_since: Option<Duration>,
+    deadline: Option<Duration>,
+    gossip_dead: bool,
+}
+
+impl Liveness {
+    /// Makes the watch of the nodes in a state. Each has the time of a failover to be heard of.
+    pub fn new(config: Config, state: &State, now: &Moment<'_>) -> Self {
+        let mut liveness =
+            Self { config, nodes: BTreeMap::new(), deadlines: BTreeSet::new(), returned: BTreeSet::new() };
+        // The time counts as if it had begun so that it ends when the failover's grace does.
+        let silent_since = now.elapsed + config.failover_grace;
+        for node in state.nodes().filter(|node| expected(node)) {
+            liveness.silence(node.id, silent_since);
+        }
+        liveness
+    }
+
+    /// Takes in what happened and returns what to propose.
+    pub fn step(&mut self, state: &State, now: &mut Moment<'_>, input: Input<'_>) -> Vec<Command> {
+        match input {
+            Input::SessionOpened(id, session) => self.open(id, session),
+            Input::SessionClosed(id, session) => self.close(id, now.elapsed, |held| held == session),
+            Input::ServerLost(server) => {
+                let ids: Vec<_> = self.nodes.keys().copied().collect();
+                ids.into_iter().for_each(|id| self.close(id, now.elapsed, |(of, _)| of == server));
+            }
+            Input::GossipDead(id) => self.hear_gossip(id, true),
+            Input::GossipAlive(id) => self.hear_gossip(id, false),
+            Input::Applied(changes) => self.applied(changes, now.elapsed),
+            Input::Tick => {}
+        }
+        self.decide(state, now)
+    }
+
+    /// Returns the wait until [`Input::Tick`] is due; none when every node has a session.
+    pub fn next_tick(&self, now: &Moment<'_>) -> Option<Duration> {
+        self.deadlines.first().map(|(at, _)| at.saturating_sub(now.elapsed))
+    }
+
+    /// Tells whether any server holds a session with a node.
+    pub fn has_session(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| !node.sessions.is_empty())
+    }
+
+    fn open(&mut self, id: NodeId, session: SessionId) {
+        let node = self.nodes.entry(id).or_default();
+        node.sessions.insert(session);
+        node.silent_since = None;
+        node.gossip_dead = false;
+        if let Some(at) = node.deadline.take() {
+            self.deadlines.remove(&(at, id));
+        }
+        self.returned.insert(id);
+    }
+
+    fn close(&mut self, id: NodeId, elapsed: Duration, closes: impl Fn(SessionId) -> bool) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let before = node.sessions.len();
+        node.sessions.retain(|session| !closes(*session));
+        if before > 0 && node.sessions.is_empty() {
+            self.silence(id, elapsed);
+        }
+    }
+
+    fn silence(&mut self, id: NodeId, since: Duration) {
+        self.returned.remove(&id);
+        let node = self.nodes.entry(id).or_default();
+        node.silent_since = Some(since);
+        self.set_deadline(id);
+    }
+
+    fn set_deadline(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if let Some(at) = node.deadline.take() {
+            self.deadlines.remove(&(at, id));
+        }
+        let Some(since) = node.silent_since else { return };
+        let at = since + if node.gossip_dead { self.config.grace } else { self.config.silent_grace };
+        node.deadline = Some(at);
+        self.deadlines.insert((at, id));
+    }
+
+    fn hear_gossip(&mut self, id: NodeId, dead: bool) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.sessions.is_empty() && node.gossip_dead != dead {
+            node.gossip_dead = dead;
+            self.set_deadline(id);
+        }
+    }
+
+    fn applied(&mut self, changes: &Changes, elapsed: Duration) {
+        for row in &changes.rows {
+            let ChangedRow::Node { before, after } = row else { continue };
+            match (before, after) {
+                (_, Some(node))
+                    if self.nodes.get(&node.id).is_some_and(|known| !known.sessions.is_empty()) =>
+                {
+                    if node.status != NodeStatus::Ready {
+                        self.returned.insert(node.id);
+                    }
+                }
+                // A record that came without a session: whoever made it has to be heard of.
+                (_, Some(node)) if expected(node) => {
+                    if self.nodes.get(&node.id).is_none_or(|known| known.deadline.is_none()) {
+                        self.silence(node.id, elapsed);
+                    }
+                }
+                (_, Some(_)) => {}
+                (Some(node), None) => self.forget(node.id),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        self.returned.remove(&id);
+        if let Some(at) = self.nodes.remove(&id).and_then(|node| node.deadline) {
+            self.deadlines.remove(&(at, id));
+        }
+    }
+
+    /// Returns one command for all nodes whose status has to change.
+    fn decide(&mut self, state: &State, now: &mut Moment<'_>) -> Vec<Command> {
+        let (mut updates, mut evals) = (Vec::new(), Vec::new());
+        let mut change = |node: &Node, status: NodeStatus, message: &str, now: &mut Moment<'_>| {
+            updates.push(NodeStatusUpdate { node_id: node.id, status, event: Some(event(message, now)) });
+            evals.extend(for_node(state, node, EvalTrigger::NodeUpdate, now));
+            updates.len()
+        };
+        let mut count = 0;
+        while count < self.config.updates_max {
+            let Some(id) = self.returned.pop_first() else { break };
+            if let Some(node) = state.node(id).filter(|node| node.status != NodeStatus::Ready) {
+                count = change(node, NodeStatus::Ready, message_of_return(node), now);
+            }
+        }
+        while count < self.config.updates_max {
+            let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now.elapsed) else { break };
+            self.deadlines.remove(&(at, id));
+            if let Some(watched) = self.nodes.get_mut(&id) {
+                watched.deadline = None;
+            }
+            if let Some(node) = state.node(id).filter(|node| expected(node)) {
+                count = change(node, absence(state, node), "Node heartbeat missed", now);
+            }
+        }
+        if updates.is_empty() {
+            return Vec::new();
+        }
+        vec![Command::UpdateNodeStatus { updates, evals, now: now.wall }]
+    }
+}
+
+/// Tells whether the servers believe that the node is there.
+fn expected(node: &Node) -> bool {
+    match node.status {
+        NodeStatus::Ready | NodeStatus::Initializing => true,
+        NodeStatus::Down | NodeStatus::Disconnected => false,
+    }
+}
+
+/// Decides what a silent node is: disconnected when something on it may come back, else down.
+fn absence(state: &State, node: &Node) -> NodeStatus {
+    let may_return = state.allocs_by_node(node.id).filter(|alloc| !alloc.terminal()).any(|alloc| {
+        alloc.task_group().disconnect.as_ref().is_some_and(|disconnect| disconnect.lost_after.is_some())
+    });
+    if may_return { NodeStatus::Disconnected } else { NodeStatus::Down }
+}
+
+fn message_of_return(node: &Node) -> &'static str {
+    match node.status {
+        NodeStatus::Initializing => "Node is ready",
+        NodeStatus::Ready | NodeStatus::Down | NodeStatus::Disconnected => "Node reregistered by heartbeat",
+    }
+}
+
+fn event(message: &str, now: &Moment<'_>) -> NodeEvent {
+    NodeEvent {
+        message: message.into(),
+        subsystem: "Cluster".into(),
+        timestamp: now.wall,
+        ..NodeEvent::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Clock, Region, job};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const SESSION: SessionId = (1, 1);
+
+    #[test]
+    fn a_node_is_down_when_both_signals_agree_and_its_jobs_are_looked_at() {
+        let (mut region, mut clock, mut liveness, id) = started();
+        region.register(job("web", "service", 50));
+        region.place("web", 0, 1);
+        assert!(
+            liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION)).is_empty()
+        );
+        assert!(liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id)).is_empty());
+        assert_eq!(liveness.next_tick(&clock.moment()), Some(2 * SECOND));
+        clock.pass(2 * SECOND);
+        let commands = liveness.step(region.state(), &mut clock.moment(), Input::Tick);
+        let [Command::UpdateNodeStatus { updates, evals, .. }] = &commands[..] else { panic!("it is down") };
+        assert_eq!((updates[0].node_id, updates[0].status), (id, NodeStatus::Down));
+        assert_eq!(evals.iter().map(|eval| eval.job.id.as_str()).collect::<Vec<_>>(), ["web"]);
+    }
+
+    #[test]
+    fn gossip_alone_takes_nobody_down_and_a_session_overrules_it() {
+        let (region, mut clock, mut liveness, id) = started();
+        liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
+        clock.pass(3600 * SECOND);
+        assert!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).is_empty());
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        clock.pass(SECOND);
+        liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionOpened(id, (2, 7)));
+        clock.pass(3600 * SECOND);
+        assert!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_comes_back_is_ready_again() {
+        let (mut region, mut clock, mut liveness, id) = started();
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        clock.pass(31 * SECOND);
+        for command in liveness.step(region.state(), &mut clock.moment(), Input::Tick) {
+            region.apply(command);
+        }
+        assert_eq!(region.state().node(id).expect("it is there").status, NodeStatus::Down);
+        liveness.step(region.state(), &mut clock.moment(), Input::Applied(region.last_changes()));
+        let commands = liveness.step(region.state(), &mut clock.moment(), Input::SessionOpened(id, SESSION));
+        for command in commands {
+            region.apply(command);
+        }
+        assert_eq!(region.state().node(id).expect("it is there").status, NodeStatus::Ready);
+    }
+
+    #[test]
+    fn a_new_leader_waits_for_the_other_servers_to_tell() {
+        let region = Region::with_nodes(1);
+        let mut clock = Clock::default();
+        let mut liveness = Liveness::new(Config::STANDARD, region.state(), &clock.moment());
+        clock.pass(Config::STANDARD.silent_grace);
+        assert!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).is_empty());
+        clock.pass(Config::STANDARD.failover_grace);
+        assert_eq!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).len(), 1);
+    }
+
+    #[test]
+    fn the_sessions_of_a_lost_server_are_gone() {
+        let (region, mut clock, mut liveness, id) = started();
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionOpened(id, (2, 1)));
+        liveness.step(region.state(), &mut clock.moment(), Input::ServerLost(1));
+        assert!(liveness.has_session(id));
+        liveness.step(region.state(), &mut clock.moment(), Input::ServerLost(2));
+        assert!(!liveness.has_session(id));
+        clock.pass(31 * SECOND);
+        assert_eq!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).len(), 1);
+    }
+
+    /// A region with one node that has a session.
+    fn started() -> (Region, Clock, Liveness, NodeId) {
+        let region = Region::with_nodes(1);
+        let mut clock = Clock::default();
+        let mut liveness = Liveness::new(Config::STANDARD, region.state(), &clock.moment());
+        let id = region.node_id(0);
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionOpened(id, SESSION));
+        (region, clock, liveness, id)
+    }
+}
