@@ -10,7 +10,8 @@ use support::*;
 
 const NODES: u128 = 1_000;
 const JOBS: u32 = 100;
-const PER_JOB_AND_STEP: u32 = 10;
+/// What one plan places: siblings share what they hold and how they were placed.
+const PER_PLAN: u32 = 100;
 
 fn main() {
     let mut region = Region::with_nodes(NODES);
@@ -31,10 +32,10 @@ fn main() {
     }
     region.log.clear();
     let before = resident_bytes();
-    for step in 0..100 {
+    for step in 0..10 {
         for job_number in 0..JOBS {
             let node = region.node_id(((step * 7 + job_number as usize) * 13) % NODES as usize);
-            region.place(&key(&format!("job-{job_number}")), node, PER_JOB_AND_STEP);
+            region.place(&key(&format!("job-{job_number}")), node, PER_PLAN);
         }
         let last = region.store.index() + 1 - u64::from(JOBS);
         let updates: Vec<_> = region

@@ -59,9 +59,11 @@ fn status_of(job: &Job, counts: JobCounts) -> JobStatus {
     if by_itself {
         return if job.stop { JobStatus::Dead } else { JobStatus::Running };
     }
+    // One that was over before stays so when its records are collected.
+    let is_new = counts.evals == 0 && counts.allocs == 0 && job.status == JobStatus::Pending;
     if counts.live_allocs > 0 || counts.active_deployments > 0 {
         JobStatus::Running
-    } else if counts.open_evals > 0 || (counts.evals == 0 && counts.allocs == 0 && !job.stop) {
+    } else if counts.open_evals > 0 || (is_new && !job.stop) {
         JobStatus::Pending
     } else {
         JobStatus::Dead
