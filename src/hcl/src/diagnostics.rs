@@ -27,7 +27,7 @@ pub struct Diagnostic {
     /// The text it is about; none where no text is at fault, such as a variable that nobody set.
     pub range: Option<Range>,
     /// What to write instead, where that can be guessed.
-    pub suggestion: Option<String>,
+    pub suggestion: Option<Box<str>>,
 }
 
 impl Diagnostic {
@@ -54,7 +54,7 @@ impl Diagnostic {
     }
 
     /// The same, with advice.
-    pub fn suggest(mut self, suggestion: impl Into<String>) -> Diagnostic {
+    pub fn suggest(mut self, suggestion: impl Into<Box<str>>) -> Diagnostic {
         self.suggestion = Some(suggestion.into());
         self
     }

@@ -16,11 +16,11 @@ use crate::syntax::{Call, Conditional, Expr, ExprKind, ForExpr, Key, StepKind};
 use crate::types::{Type, unify};
 use crate::value::{Members, Value};
 
-/// Expressions evaluated for one file. A large job takes some ten thousand; this many take about a second.
-const STEPS_MAX: u64 = 2_000_000;
+/// Expressions evaluated for one file. A large job takes some ten thousand; this many take half a second.
+const STEPS_MAX: u64 = 1_000_000;
 
 /// Bytes of values built for one file. The largest job that a server accepts has a megabyte of text.
-const BYTES_MAX: u64 = 256 << 20;
+const BYTES_MAX: u64 = 128 << 20;
 
 /// Errors reported of one file.
 const ERRORS_MAX: usize = 100;
@@ -421,7 +421,7 @@ impl<'a> Evaluator<'a> {
             }
             let value = self.report("Call to unknown function", detail, call.name_span);
             if let (Some(similar), Some(problem)) = (similar, self.problems.last_mut()) {
-                problem.suggestion = Some(format!("call {similar:?}"));
+                problem.suggestion = Some(format!("call {similar:?}").into());
             }
             return value;
         };

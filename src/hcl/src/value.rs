@@ -133,7 +133,7 @@ impl Value {
 
     /// Roughly how many bytes a copy takes.
     pub(crate) fn weight(&self) -> u64 {
-        const SLOT: u64 = 32;
+        const SLOT: u64 = 80;
         match self {
             Value::Null | Value::Unknown | Value::Bool(_) | Value::Number(_) => SLOT,
             Value::String(s) => SLOT + s.len() as u64,

@@ -491,10 +491,11 @@ pub(crate) fn locals(
 ) -> Vec<Diagnostic> {
     let mut pending: IndexMap<String, (Source, Expr, BTreeSet<String>)> = IndexMap::new();
     for (source, attribute) in all {
-        let mut references = Vec::new();
-        collect_references(&attribute.expr, &mut Vec::new(), &mut references);
-        let needs =
-            references.into_iter().filter(|r| r.root == "local").filter_map(|r| r.attribute).collect();
+        let needs = references(&attribute.expr)
+            .into_iter()
+            .filter(|r| r.root == "local")
+            .filter_map(|r| r.attribute)
+            .collect();
         pending.insert(attribute.name, (source, attribute.expr, needs));
     }
     let mut problems = Vec::new();
@@ -512,8 +513,9 @@ pub(crate) fn locals(
             // One of them says enough, and the others would only repeat it.
             pending.clear();
             if let Some(problem) = found.first_mut() {
-                problem.suggestion =
-                    Some(format!("local.{name} needs itself, directly or through others: break the circle"));
+                problem.suggestion = Some(
+                    format!("local.{name} needs itself, directly or through others: break the circle").into(),
+                );
             }
         }
         problems.extend(found);

@@ -43,6 +43,20 @@ fn nesting_up_to_the_limit_evaluates() {
 }
 
 #[test]
+fn json_nested_up_to_the_limit_evaluates() {
+    let (open, close) = ("[".repeat(110), "]".repeat(110));
+    assert_eq!(
+        evaluated(&format!("{{\"job\": {{\"j\": {{\"v\": {open}\"${{upper(\\\"x\\\")}}\"{close}}}}}}}")),
+        Ok(())
+    );
+    let (open, close) = ("[".repeat(90), "]".repeat(90));
+    assert_eq!(
+        evaluated(&format!("job \"j\" {{ v = jsonencode(yamldecode(\"{open}1{close}\")) }}\n")),
+        Ok(())
+    );
+}
+
+#[test]
 fn growth_is_stopped() {
     let mut text = String::from("locals {\n  a0 = \"xxxxxxxxxxxxxxxx\"\n");
     for i in 1..64 {
@@ -181,7 +195,7 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nonsense_never_panics(pieces in prop::collection::vec(piece(), 0..40)) {

@@ -228,3 +228,54 @@ fn files_of_constants_may_be_hcl1() {
     let error = parse_plain("agent.hcl", "a {\n  b = 1\n").expect_err("not closed").to_string();
     assert!(error.starts_with("agent.hcl:1,3-4: Unclosed configuration block"), "{error}");
 }
+
+#[test]
+fn secrets_agree_with_other_implementations() {
+    // The well-known vector for "U*U" with the salt "CCCCCCCCCCCCCCCCCCCCC.".
+    let salt =
+        |bytes: &mut [u8]| bytes.iter_mut().enumerate().for_each(|(i, b)| *b = [0x10, 0x41, 0x04][i % 3]);
+    let text = "job \"j\" { v = bcrypt(\"U*U\", 5) }\n";
+    let body = evaluate(&Inputs::of_file("input.hcl", text, &[JOB], Arc::new(salt))).expect("valid");
+    assert_eq!(value_of(&body), "\"$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\"");
+    let (key, cipher) = (include_str!("data/rsa-test.pem"), include_str!("data/rsa-test.cipher"));
+    let text = format!("job \"j\" {{\n  v = rsadecrypt(\"{cipher}\", <<EOT\n{key}EOT\n  )\n}}\n");
+    assert_eq!(evaluated(&text), Ok("\"hello rsa\"".into()));
+}
+
+#[test]
+fn numbers_convert_and_format_as_documented() {
+    for (expression, wanted) in [
+        ("format(\"%v\", 10000000)", "\"1e+07\""),
+        ("format(\"%s\", 10000000)", "\"10000000\""),
+        ("format(\"%.3f|%8.2e|%G\", 2.0005, 12345, 0.0000001)", "\"2.001|1.23e+04|1E-07\""),
+        ("format(\"%#x|%+d|% d|%06d\", 255, 5, 5, -42)", "\"0xff|+5| 5|-00042\""),
+        ("\"${9007199254740993}\"", "9007199254740993"),
+        ("\"x${1e30}\"", "\"x1000000000000000000000000000000\""),
+        ("\"x${1.5e-7}\"", "\"x0.00000015\""),
+        ("\"x${0.1 * 3}\"", "\"x0.3\""),
+        (
+            "\"x${2 / 3}\"",
+            "\"x0.6666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666667\"",
+        ),
+        ("parseint(\"123456789012345678901234567890\", 10) == 123456789012345678901234567890", "true"),
+        ("floor(-0.5)", "-1"),
+        ("ceil(-0.5)", "0"),
+        ("-5.5 % 2", "-1.5"),
+        ("false ? { a = 1 } : { b = \"x\" }", "{\"b\":\"x\"}"),
+        ("flatten([[\"a\"], []])", "[\"a\"]"),
+        (
+            "yamlencode({ a = [{ b = 1, c = [] }], d = {} })",
+            "\"\\\"a\\\":\\n- \\\"b\\\": 1\\n  \\\"c\\\": []\\n\\\"d\\\": {}\\n\"",
+        ),
+        ("{ for k, v in { b = 1, a = 2 } : v => k }", "{\"1\":\"b\",\"2\":\"a\"}"),
+        ("[for s in [\"a\", \"b\"] : upper(s) if s != \"a\"][0]", "\"B\""),
+        ("try(local.nope, \"fallback\")", "\"fallback\""),
+        (
+            "\"${attr.kernel.name}-${env[\"X\"]}-${meta.a[0]}\"",
+            "\"${attr.kernel.name}-${env[\\\"X\\\"]}-${meta.a[0]}\"",
+        ),
+    ] {
+        let got = evaluated(&format!("job \"j\" {{ v = {expression} }}\n"));
+        assert_eq!(got.as_deref(), Ok(wanted), "{expression}");
+    }
+}

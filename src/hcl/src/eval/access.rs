@@ -63,7 +63,7 @@ impl Evaluator<'_> {
                 None => {
                     let detail = format!("This object does not have an attribute named {name:?}.");
                     let similar = crate::diagnostics::similar_name(name, members.keys().map(String::as_str));
-                    let suggestion = similar.map(|s| format!("write {s:?}"));
+                    let suggestion = similar.map(|s| format!("write {s:?}").into());
                     let value = self.report("Unsupported attribute", detail, span);
                     if let Some(problem) = self.problems.last_mut() {
                         problem.suggestion = suggestion;
