@@ -1,9 +1,14 @@
 //! Processes of this machine, named so that a reused id is never mistaken for the old one.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, thread, time::Duration};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+
+/// How often a killed process is looked for; it is gone within a few of these.
+const END_TRIES: u32 = 1000;
+/// The pause between two looks.
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// A process: its id and when it started. The id alone names whoever holds it at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,6 +48,26 @@ impl ProcessId {
             return Err(rustix::io::Errno::SRCH.into());
         }
         Ok(pidfd_send_signal(pinned, signal)?)
+    }
+}
+
+impl ProcessId {
+    /// Kills this very process and waits a moment until it is gone. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// It is still there: it may not be killed, or hangs in the kernel.
+    pub fn end(self) -> io::Result<()> {
+        for _ in 0..END_TRIES {
+            if let Err(error) = self.signal(Signal::KILL) {
+                return if self.is_alive() { Err(error) } else { Ok(()) };
+            }
+            if !self.is_alive() {
+                return Ok(());
+            }
+            thread::sleep(END_PAUSE);
+        }
+        Err(io::ErrorKind::TimedOut.into())
     }
 }
 

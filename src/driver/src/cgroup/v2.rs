@@ -111,8 +111,8 @@ fn weight(resources: &Resources) -> Option<u64> {
     if shares == 0 {
         return None;
     }
-    if total > 0 {
-        return Some((shares.saturating_mul(WEIGHT_MAX) / total).clamp(1, WEIGHT_MAX));
+    if let Some(part) = shares.saturating_mul(WEIGHT_MAX).checked_div(total) {
+        return Some(part.clamp(1, WEIGHT_MAX));
     }
     let shares = shares.clamp(2, SHARES_MAX);
     Some(1 + (shares - 2) * (WEIGHT_MAX - 1) / (SHARES_MAX - 2))

@@ -1,6 +1,7 @@
 //! The second stage: becomes the task.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, IoSliceMut, Read, Write},
     mem::MaybeUninit,
@@ -8,6 +9,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::process::CommandExt,
     },
+    path::Path,
     process::Command,
 };
 
@@ -40,12 +42,14 @@ pub(super) enum Stdio {
 
 /// Reads what to become from the socket that is standard input, and becomes it. On failure the agent reads what
 /// failed from the same socket; on success the kernel closes it.
-pub(super) fn main(stdio: Stdio) -> i32 {
+///
+/// `keep` is the shim's descriptor of the memory that keeps the specification.
+pub(super) fn main(stdio: Stdio, keep: Option<&OsStr>) -> i32 {
     let Ok(socket) = fcntl_dupfd_cloexec(rustix::stdio::stdin(), KEPT_FD_MIN) else {
         return EXIT_FAILED;
     };
     let mut socket = File::from(socket);
-    let Err(failure) = become_task(&mut socket, stdio);
+    let Err(failure) = become_task(&mut socket, stdio, keep);
     // When the agent is gone there is nobody to tell; the exit code is still recorded.
     let _ = writeln!(socket, "E {} {}", failure.errno, failure.step);
     EXIT_FAILED
@@ -67,7 +71,11 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-fn become_task(socket: &mut File, stdio: Stdio) -> Result<std::convert::Infallible, Failure> {
+fn become_task(
+    socket: &mut File,
+    stdio: Stdio,
+    keep: Option<&OsStr>,
+) -> Result<std::convert::Infallible, Failure> {
     SigSet::empty().thread_set_mask().step("signals")?;
     // A command run by exec leads no session yet; the task's stage inherited the shim's and leaves it here.
     rustix::process::setsid().step("session")?;
@@ -86,6 +94,11 @@ fn become_task(socket: &mut File, stdio: Stdio) -> Result<std::convert::Infallib
     let mut bytes = Vec::new();
     socket.read_to_end(&mut bytes).step("specification")?;
     let spec: LaunchSpec = serde_json::from_slice(&bytes).map_err(io::Error::from).step("specification")?;
+    if let Some(descriptor) = keep {
+        // It is not inherited, or the task would have it too; the shim's own is opened again.
+        let shim = Path::new("/proc").join(std::os::unix::process::parent_id().to_string()).join("fd");
+        fs::write(shim.join(descriptor), &bytes).step("specification")?;
+    }
     if spec.terminal {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step("terminal")?;
     }

@@ -42,8 +42,8 @@ pub fn main() {
     let stage = args.next().unwrap_or_default();
     let code = match stage.to_str() {
         Some("supervise") => supervise::main(&args.collect::<Vec<OsString>>()),
-        Some("launch") => launch::main(launch::Stdio::Inherited),
-        Some("exec") => launch::main(launch::Stdio::Received),
+        Some("launch") => launch::main(launch::Stdio::Inherited, args.next().as_deref()),
+        Some("exec") => launch::main(launch::Stdio::Received, None),
         _ => EXIT_USAGE,
     };
     process::exit(code);

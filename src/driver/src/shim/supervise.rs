@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::{
             ffi::OsStringExt,
             net::{UnixListener, UnixStream},
@@ -23,6 +23,7 @@ use nix::sys::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{MemfdFlags, memfd_create},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait},
@@ -31,7 +32,7 @@ use rustix::{
 use super::{
     SHIM_NAME,
     logs::{Rotated, Taken},
-    wire::{EXIT_FILE, Exit, REQUEST_LEN, Reply, Request, SHIM_FILE, SOCKET_FILE},
+    wire::{EXIT_FILE, Exit, REQUEST_LEN, Reply, Request, SHIM_FILE, SOCKET_FILE, SPEC_NAME},
 };
 use crate::{cgroup::KillGroup, process::ProcessId};
 
@@ -106,6 +107,8 @@ struct Stream {
 
 struct Supervisor {
     task: Pid,
+    /// Keeps what the task was launched as in memory that only a descriptor holds, for commands beside it.
+    _spec: OwnedFd,
     groups: Vec<KillGroup>,
     signals: SignalFd,
     listener: UnixListener,
@@ -142,9 +145,12 @@ impl Supervisor {
         let listener = UnixListener::bind(SOCKET_FILE).map_err(at("control socket"))?;
         listener.set_nonblocking(true).map_err(at("control socket"))?;
         rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
-        let (streams, task) = spawn(&args)?;
+        let spec =
+            memfd_create(SPEC_NAME, MemfdFlags::CLOEXEC).map_err(at("memory for the specification"))?;
+        let (streams, task) = spawn(&args, &spec)?;
         let supervisor = Self {
             task,
+            _spec: spec,
             groups: args.groups,
             signals,
             listener,
@@ -318,7 +324,8 @@ impl Supervisor {
         while let Ok((connection, _)) = self.listener.accept() {
             self.connections.push(connection);
         }
-        let told = self.connections.iter_mut().filter_map(|connection| connection.write_all(&message).ok()).count();
+        let told =
+            self.connections.iter_mut().filter_map(|connection| connection.write_all(&message).ok()).count();
         // The file outlives an agent that dies. Syncing it is for a machine that does, which is the agent's to see
         // to once it was told, and ours while there is none.
         if let (0, Ok(file)) = (told, file) {
@@ -330,9 +337,10 @@ impl Supervisor {
 }
 
 /// Starts the second stage with its output in pipes, and opens the log files.
-fn spawn(args: &Args) -> Result<([Option<Stream>; 2], Pid), SetupError> {
+fn spawn(args: &Args, spec: &OwnedFd) -> Result<([Option<Stream>; 2], Pid), SetupError> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(SHIM_NAME).arg("launch").env_clear().stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg0(SHIM_NAME).arg("launch").arg(spec.as_raw_fd().to_string());
+    command.env_clear().stdout(Stdio::null()).stderr(Stdio::null());
     let mut streams = [None, None];
     if let Some(prefix) = &args.log_prefix {
         for (n, name) in [".stdout", ".stderr"].into_iter().enumerate() {

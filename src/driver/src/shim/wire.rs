@@ -14,6 +14,9 @@ pub const EXIT_FILE: &str = "exit";
 /// What was about to be launched, written by the agent before it starts the shim.
 pub const INTENT_FILE: &str = "intent.json";
 
+/// The name of the memory in which a shim keeps its task's specification, as `/proc/PID/fd` shows it.
+pub const SPEC_NAME: &str = "wayfarer-spec";
+
 /// Bytes of a request.
 pub const REQUEST_LEN: usize = 8;
 /// Bytes of a reply.

@@ -79,12 +79,7 @@ impl Supervisor {
         match &found.kind {
             FoundKind::Process { pid, start_ticks } => {
                 let process = ProcessId { pid: *pid, start_ticks: *start_ticks };
-                match process.signal(rustix::process::Signal::KILL) {
-                    Err(error) if process.is_alive() => {
-                        return Err(remains(format!("process {pid}"), error.to_string()));
-                    }
-                    _ => {}
-                }
+                process.end().map_err(|error| remains(format!("process {pid}"), error.to_string()))?;
             }
             FoundKind::Cgroup { path } => {
                 // The freezer can kill what is in it; the group as a whole is named by each of its directories.

@@ -26,8 +26,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{LAUNCH_ANSWER_MAX, LAUNCH_TIMEOUT, LaunchError, Supervised, Supervisor};
-use crate::{ExecInput, ExecOutput, ExecRequest, ExecStreams, ExitResult, TermSize, shim::wire::LaunchSpec};
+use super::{LAUNCH_ANSWER_MAX, LAUNCH_TIMEOUT, LaunchError, Record, Supervised, Supervisor};
+use crate::{
+    ExecInput, ExecOutput, ExecRequest, ExecStreams, ExitResult, TermSize,
+    shim::wire::{LaunchSpec, SPEC_NAME},
+};
 
 /// Bytes read from a command at one time.
 const READ_MAX: usize = 16 * 1024;
@@ -98,12 +101,7 @@ impl Drop for Running {
 
 fn exec_spec(task: &Supervised, request: &ExecRequest) -> LaunchSpec {
     let (_, record, _) = task.parts();
-    let environ = fs::read(format!("/proc/{}/environ", record.task.pid)).unwrap_or_default();
-    let env: BTreeMap<String, String> = environ
-        .split(|byte| *byte == 0)
-        .filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+    let env = environment(record);
     let program = request.command.first().cloned().unwrap_or_default();
     let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     LaunchSpec {
@@ -118,6 +116,22 @@ fn exec_spec(task: &Supervised, request: &ExecRequest) -> LaunchSpec {
         terminal: request.tty,
         env,
     }
+}
+
+/// Reads the environment that a task was launched with from its shim's memory; from the task's own process, which may
+/// have changed it, where that fails.
+fn environment(record: &Record) -> BTreeMap<String, String> {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", record.shim.pid)).into_iter().flatten().flatten();
+    let is_spec =
+        |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains(SPEC_NAME));
+    let kept = descriptors.map(|entry| entry.path()).find(is_spec).and_then(|path| fs::read(path).ok());
+    if let Some(spec) = kept.and_then(|bytes| serde_json::from_slice::<LaunchSpec>(&bytes).ok()) {
+        return spec.env;
+    }
+    let environ = fs::read(format!("/proc/{}/environ", record.task.pid)).unwrap_or_default();
+    let pairs =
+        environ.split(|byte| *byte == 0).filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Finds a command as a shell does. What is not found is left as it is, for the kernel to refuse.

@@ -85,7 +85,7 @@ pub struct Launch {
     pub logs: LogConfig,
 }
 
-/// What a driver persists to find a supervised task again. Holds no environment, which is read from the process.
+/// What a driver persists to find a supervised task again. Holds no environment: the shim keeps that in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The launch's directory.

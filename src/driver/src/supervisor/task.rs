@@ -14,11 +14,6 @@ use crate::{
 /// How long a killed task may take to be gone. Past it a process hangs in the kernel.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
-/// How often a dismissed shim is looked for; a killed process is gone within a few of these.
-const DISMISS_TRIES: u32 = 200;
-/// The pause between two looks.
-const DISMISS_PAUSE: Duration = Duration::from_millis(1);
-
 /// Processes of a task that are measured one by one. What lies beyond is still in the sums of its group.
 const MEASURED_PROCESSES_MAX: usize = 1024;
 
@@ -161,7 +156,9 @@ impl Supervised {
     pub async fn forget(&self) -> Result<(), CgroupError> {
         let record = Arc::clone(&self.record);
         let removed = self.env.spawn_blocking(move || {
-            dismiss(&record);
+            // All that its shim may still do is sync a record that is about to be removed. One that will not go is
+            // found by the census.
+            let _ = record.shim.end();
             record.cgroup.remove()?;
             match fs::remove_dir_all(&record.dir) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -203,25 +200,13 @@ fn found_exit(record: &Record, told: Option<Exit>, now: i64) -> (ExitResult, i64
     (result, exit.at)
 }
 
-/// Ends a shim whose task has ended. All it may still do is sync a record that is about to be removed. Blocks.
-fn dismiss(record: &Record) {
-    for _ in 0..DISMISS_TRIES {
-        // Gone already is as good.
-        let _ = record.shim.signal(rustix::process::Signal::KILL);
-        if !record.shim.is_alive() {
-            return;
-        }
-        std::thread::sleep(DISMISS_PAUSE);
-    }
-}
-
 /// Kills what a lost shim left. Blocks.
 pub(super) fn kill_remains(record: &Record) {
     if let Some(group) = record.cgroup.kill_group() {
         group.kill_all();
     }
     // It is gone already, or it is exactly the process that was started.
-    let _ = record.task.signal(rustix::process::Signal::KILL);
+    let _ = record.task.end();
 }
 
 fn measure(record: &Record) -> (CpuStats, MemoryStats, Vec<PidStats>) {
