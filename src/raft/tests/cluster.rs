@@ -100,7 +100,7 @@ async fn a_server_that_lags_far_behind_gets_a_snapshot() {
     cluster.mesh.heal();
     until("it has caught up", || texts(cluster.server(behind)).len() == 601).await;
     assert_eq!(texts(cluster.server(behind)), texts(cluster.server(leader)));
-    assert!(cluster.server(behind).status().snapshot.is_some());
+    until("it says so", || cluster.server(behind).status().snapshot.is_some()).await;
 
     // What arrived is also what the next start finds.
     cluster.mesh.leave(behind);
