@@ -1,5 +1,7 @@
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error as _, ser::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error as _, ser::Error as _,
+};
 
 /// The version that this build writes. It reads all versions up to this one.
 const VERSION: u8 = 1;

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use model::{
-    AllocId, AllocMetric, AllocatedResources, ClientStatus, Deployment, DeploymentId, DeploymentStatus, DesiredStatus,
-    EvalId, Evaluation, JobKey, NodeId, RescheduleEvent, Text,
+    AllocId, AllocMetric, AllocatedResources, ClientStatus, Deployment, DeploymentId, DeploymentStatus,
+    DesiredStatus, EvalId, Evaluation, JobKey, NodeId, RescheduleEvent, Text,
 };
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,8 @@
 use std::sync::Arc;
 
 use model::{
-    AllocHealth, AllocId, AllocRecord, ClientStatus, Job, NetworkStatus, Node, NodeEvent, NodeId, TaskState, Text,
+    AllocHealth, AllocId, AllocRecord, ClientStatus, Job, NetworkStatus, Node, NodeEvent, NodeId, TaskState,
+    Text,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -85,6 +86,9 @@ pub struct Assignments {
     pub jobs: Vec<Arc<Job>>,
     /// Allocations that are there or changed.
     pub allocs: Vec<AllocRecord>,
+    /// With a complete list: allocations that are over and that the servers still remember; the client keeps what it
+    /// has of them.
+    pub kept: Vec<AllocId>,
     /// Allocations that the servers forgot: the client may remove what it keeps of them.
     pub removed: Vec<AllocId>,
 }
