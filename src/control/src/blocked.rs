@@ -156,10 +156,10 @@ impl Blocked {
     }
 
     fn forget(&mut self, id: EvalId) {
-        if let Some(eval) = self.evals.remove(&id) {
-            if self.by_job.get(&eval.job) == Some(&id) {
-                self.by_job.remove(&eval.job);
-            }
+        if let Some(eval) = self.evals.remove(&id)
+            && self.by_job.get(&eval.job) == Some(&id)
+        {
+            self.by_job.remove(&eval.job);
         }
     }
 }

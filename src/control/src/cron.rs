@@ -218,10 +218,10 @@ impl Cron {
     fn time_from(&self, (hour, minute, second): (u16, u16, u16)) -> Option<(u16, u16, u16)> {
         let first = (self.minutes.next(0)?, self.seconds.next(0)?);
         if self.hours.has(hour) {
-            if self.minutes.has(minute) {
-                if let Some(second) = self.seconds.next(second) {
-                    return Some((hour, minute, second));
-                }
+            if self.minutes.has(minute)
+                && let Some(second) = self.seconds.next(second)
+            {
+                return Some((hour, minute, second));
             }
             if let Some(minute) = self.minutes.next(minute + 1) {
                 return Some((hour, minute, first.1));

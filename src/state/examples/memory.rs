@@ -53,6 +53,12 @@ fn main() {
     }
     let count = region.state().allocs().count();
     let after = resident_bytes();
+    println!(
+        "row {} task {} event {}",
+        size_of::<model::Allocation>(),
+        size_of::<model::TaskState>(),
+        size_of::<model::TaskEvent>()
+    );
     println!("{count} allocations, {} bytes each", (after - before) / count);
 }
 

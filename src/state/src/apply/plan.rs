@@ -73,12 +73,13 @@ impl Writer<'_> {
         }
         checked.versions.insert(planned.version, version(planned.version)?);
         for other in plan.placements.iter().filter_map(|placement| placement.links.as_ref()?.job_version) {
-            if !checked.versions.contains_key(&other) {
-                // A version that is kept no more may still be held by an allocation that is to be replaced.
-                let held = || self.held_version(plan, planned.create_index, other);
-                let job = version(other).or_else(|rejection| held().ok_or(rejection))?;
-                checked.versions.insert(other, job);
+            if checked.versions.contains_key(&other) {
+                continue;
             }
+            // A version that is kept no more may still be held by an allocation that is to be replaced.
+            let held = || self.held_version(plan, planned.create_index, other);
+            let job = version(other).or_else(|rejection| held().ok_or(rejection))?;
+            checked.versions.insert(other, job);
         }
         checked.planned = planned.version;
         check_references(plan, &checked)?;

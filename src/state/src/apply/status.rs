@@ -122,11 +122,11 @@ impl Writer<'_> {
             return;
         }
         self.edit_summary(&after.job.key, |summary| {
-            if let Some(before) = before {
-                if let Some(group) = summary.groups.get_mut(&before.task_group().name) {
-                    let count = clients(group, before.client_status);
-                    *count = count.saturating_sub(1);
-                }
+            let was = before.and_then(|alloc| {
+                Some(clients(summary.groups.get_mut(&alloc.task_group().name)?, alloc.client_status))
+            });
+            if let Some(count) = was {
+                *count = count.saturating_sub(1);
             }
             let group = summary.groups.entry(after.task_group().name.clone()).or_default();
             *clients(group, after.client_status) += 1;
@@ -140,11 +140,9 @@ impl Writer<'_> {
     pub(super) fn reconcile_summaries(&mut self) {
         let keys: Vec<_> = self.state.all_jobs().map(|job| job.key.clone()).collect();
         for key in keys {
-            let summary = self.state.recompute_summary(&key);
-            if summary.as_ref() != self.state.summary(&key).map(|row| &**row) {
-                if let Some(summary) = summary {
-                    self.put_summary(summary);
-                }
+            let Some(summary) = self.state.recompute_summary(&key) else { continue };
+            if self.state.summary(&key).is_none_or(|kept| **kept != summary) {
+                self.put_summary(summary);
             }
         }
     }

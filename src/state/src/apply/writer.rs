@@ -216,12 +216,10 @@ impl<'a> Writer<'a> {
 
     fn stir_alloc(&mut self, before: Option<&Allocation>, after: Option<&Allocation>) {
         let live = |alloc: Option<&Allocation>| alloc.is_some_and(|alloc| !alloc.terminal());
-        if before.is_some() != after.is_some() || live(before) != live(after) {
-            if let Some(alloc) = before.or(after) {
-                if !self.stirred.contains(&alloc.job.key) {
-                    self.stirred.insert(alloc.job.key.clone());
-                }
-            }
+        let moved = before.is_some() != after.is_some() || live(before) != live(after);
+        let Some(alloc) = before.or(after).filter(|_| moved) else { return };
+        if !self.stirred.contains(&alloc.job.key) {
+            self.stirred.insert(alloc.job.key.clone());
         }
     }
 }
