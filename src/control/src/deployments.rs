@@ -110,9 +110,9 @@ fn deadline_of(group: &DeploymentGroup) -> Option<Timestamp> {
     (!done && !canaries_done && !group.require_progress_by.is_zero()).then_some(group.require_progress_by)
 }
 
-/// Returns what the scheduler acts on: healthy and unhealthy allocations, and what is promoted.
-fn health(deployment: &Deployment) -> Vec<(u32, u32, bool)> {
-    deployment.groups.values().map(|group| (group.healthy, group.unhealthy, group.promoted)).collect()
+/// Returns what the scheduler acts on: healthy and unhealthy allocations. A promotion brings its own evaluation.
+fn health(deployment: &Deployment) -> Vec<(u32, u32)> {
+    deployment.groups.values().map(|group| (group.healthy, group.unhealthy)).collect()
 }
 
 /// Decides whether a deployment fails or is promoted.

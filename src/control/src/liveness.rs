@@ -198,8 +198,12 @@ impl Liveness {
     /// Returns one command for all nodes whose status has to change.
     fn decide(&mut self, state: &State, now: &mut Moment<'_>) -> Vec<Command> {
         let (mut updates, mut evals) = (Vec::new(), Vec::new());
-        let mut change = |node: &Node, status: NodeStatus, message: &str, now: &mut Moment<'_>| {
-            updates.push(NodeStatusUpdate { node_id: node.id, status, event: Some(event(message, now)) });
+        let mut change = |node: &Node, status: NodeStatus, message: Option<&str>, now: &mut Moment<'_>| {
+            updates.push(NodeStatusUpdate {
+                node_id: node.id,
+                status,
+                event: message.map(|message| event(message, now)),
+            });
             evals.extend(for_node(state, node, EvalTrigger::NodeUpdate, now));
             updates.len()
         };
@@ -217,7 +221,7 @@ impl Liveness {
                 watched.deadline = None;
             }
             if let Some(node) = state.node(id).filter(|node| expected(node)) {
-                count = change(node, absence(state, node), "Node heartbeat missed", now);
+                count = change(node, absence(state, node), Some("Node heartbeat missed"), now);
             }
         }
         if updates.is_empty() {
@@ -243,10 +247,13 @@ fn absence(state: &State, node: &Node) -> NodeStatus {
     if may_return { NodeStatus::Disconnected } else { NodeStatus::Down }
 }
 
-fn message_of_return(node: &Node) -> &'static str {
+/// Returns what is noted on a node that is ready; a new one has its registration noted already.
+fn message_of_return(node: &Node) -> Option<&'static str> {
     match node.status {
-        NodeStatus::Initializing => "Node is ready",
-        NodeStatus::Ready | NodeStatus::Down | NodeStatus::Disconnected => "Node reregistered by heartbeat",
+        NodeStatus::Initializing => None,
+        NodeStatus::Ready | NodeStatus::Down | NodeStatus::Disconnected => {
+            Some("Node reregistered by heartbeat")
+        }
     }
 }
 

@@ -251,6 +251,21 @@ fn a_deployment_counts_health_and_its_success_makes_the_version_stable() {
 }
 
 #[test]
+fn a_plan_does_not_undo_a_pause() {
+    let (mut region, id) = with_canary();
+    region.apply(deployment_status(id, DeploymentStatus::Paused));
+    let mut plan = region.plan(&key("web"), region.node_id(0), 0, None);
+    let mut planned = region.deployment(&key("web"), id);
+    planned.groups.get_mut("web").expect("it has one group").desired_total = 9;
+    plan.deployment = Some(planned);
+    region.apply(apply_plan(plan));
+    let deployment = region.state().deployment(id).expect("it is there");
+    let group = &deployment.groups["web"];
+    assert_eq!(deployment.status, DeploymentStatus::Paused);
+    assert_eq!((group.desired_total, group.placed, group.placed_canaries.len()), (9, 1, 1));
+}
+
+#[test]
 fn node_events_are_bounded_and_a_drain_leaves_a_record() {
     let mut region = Region::with_nodes(1);
     let node_id = region.node_id(0);

@@ -1,8 +1,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    AllocExtra, AllocHealth, AllocId, Allocation, ClientStatus, Deployment, DesiredStatus, Evaluation, Job,
-    Node, NodeId, Timestamp,
+    AllocExtra, AllocHealth, AllocId, Allocation, ClientStatus, Deployment, DeploymentGroup, DesiredStatus,
+    Evaluation, Job, Node, NodeId, Timestamp,
 };
 use protocol::{InPlaceUpdate, Placement, Plan, Stop};
 
@@ -178,28 +178,30 @@ impl Writer<'_> {
         }
     }
 
+    /// Puts in a deployment that begins, or the wanted counts of one that goes on. The rest of a known one is decided
+    /// elsewhere: by users who pause it, and by what is placed and healthy, which is counted here.
     fn put_planned_deployment(&mut self, planned: &Deployment, now: Timestamp) {
-        let mut deployment = planned.clone();
-        match self.state.deployment(planned.id) {
-            None => deployment.create_index = self.index,
-            Some(known) => {
-                deployment.create_index = known.create_index;
-                deployment.create_time = known.create_time;
-                // What is placed and healthy is counted here, never taken from a plan.
-                for (name, group) in &mut deployment.groups {
-                    if let Some(known) = known.groups.get(name) {
-                        group.placed = known.placed;
-                        group.healthy = known.healthy;
-                        group.unhealthy = known.unhealthy;
-                        group.placed_canaries = known.placed_canaries.clone();
-                        group.require_progress_by = known.require_progress_by;
-                        group.promoted = known.promoted;
-                    }
-                }
-            }
+        let Some(known) = self.state.deployment(planned.id) else {
+            let deployment = Deployment { create_index: self.index, modify_time: now, ..planned.clone() };
+            return self.put_deployment(deployment);
+        };
+        if !known.status.is_active() {
+            return;
         }
-        deployment.modify_time = now;
-        self.put_deployment(deployment);
+        self.edit_deployment(planned.id, now, |deployment| {
+            for (name, group) in &planned.groups {
+                let known = deployment.groups.entry(name.clone()).or_default();
+                *known = DeploymentGroup {
+                    placed: known.placed,
+                    healthy: known.healthy,
+                    unhealthy: known.unhealthy,
+                    placed_canaries: std::mem::take(&mut known.placed_canaries),
+                    require_progress_by: known.require_progress_by,
+                    promoted: known.promoted,
+                    ..group.clone()
+                };
+            }
+        });
     }
 
     fn stop_alloc(&mut self, stop: &Stop, now: Timestamp) {
