@@ -214,7 +214,7 @@ impl Client {
             for job in assignments.jobs {
                 allocs.jobs.insert((job.key.clone(), job.create_index, job.version), job);
             }
-            let mut named = BTreeSet::new();
+            let mut named: BTreeSet<AllocId> = assignments.kept.into_iter().collect();
             for alloc in assignments.allocs {
                 named.insert(alloc.id);
                 let key = (alloc.job.clone(), alloc.job_create_index, alloc.job_version);

@@ -12,6 +12,7 @@ mod alloc_dir;
 mod alloc_runner;
 mod context;
 mod events;
+pub mod fingerprint;
 mod health;
 mod hooks;
 mod journal;

@@ -35,7 +35,7 @@ pub use node::*;
 pub use resources::*;
 pub use spec::*;
 pub use task::*;
-pub use time::Timestamp;
+pub use time::{Timestamp, duration_text};
 
 /// A short immutable string, cheap to clone; up to 23 bytes without an allocation.
 pub type Text = smol_str::SmolStr;

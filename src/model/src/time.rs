@@ -38,3 +38,59 @@ impl fmt::Display for Timestamp {
         write!(f, "{}ns", self.0)
     }
 }
+
+/// Writes a duration the way the API's texts do: `1h0m0s`, `16.2s`, `350ms`, `0s`.
+pub fn duration_text(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    if nanos < 1_000_000_000 {
+        let (unit, size) = match nanos {
+            0..1_000 => ("ns", 1),
+            1_000..1_000_000 => ("µs", 1_000),
+            _ => ("ms", 1_000_000),
+        };
+        return format!("{}{unit}", decimal(nanos, size));
+    }
+    let seconds = nanos / 1_000_000_000;
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    let rest = decimal(nanos - (hours * 3_600 + minutes * 60) * 1_000_000_000, 1_000_000_000);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest}s"),
+        (0, minutes) => format!("{minutes}m{rest}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{rest}s"),
+    }
+}
+
+/// Writes `nanos / size` exactly, without trailing zeros.
+fn decimal(nanos: u128, size: u128) -> String {
+    let (whole, part) = (nanos / size, nanos % size);
+    if part == 0 {
+        return whole.to_string();
+    }
+    let digits = usize::try_from(size.ilog10()).expect("a power of ten up to a billion");
+    let text = format!("{whole}.{part:0digits$}");
+    text.trim_end_matches('0').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_in_the_api() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (5_000_000_000, "5s"),
+            (17_525_579_137, "17.525579137s"),
+            (86_400_000_000_000, "24h0m0s"),
+            (1_800_000_000_000, "30m0s"),
+            (350_000_000, "350ms"),
+            (1_500_000, "1.5ms"),
+            (90_500_000_000, "1m30.5s"),
+        ] {
+            assert_eq!(duration_text(Duration::from_nanos(nanos)), text);
+        }
+    }
+}

@@ -1,1 +1,25 @@
 //! Runs control, raft and the RPC endpoints on a server.
+//!
+//! A server applies what raft commits to its state, tells everyone who waits, holds the sessions of the nodes that are
+//! connected to it, and, while it leads, runs the scheduler and the machines of `control`. What it decides it decides in
+//! those pure crates; here is only the doing.
+//!
+//! Read [`Server`] first, then `leader.rs`.
+
+mod allocs;
+mod events;
+mod hub;
+mod leader;
+mod machine;
+mod nodes;
+mod server;
+mod sessions;
+mod start;
+
+pub use events::{EventRing, Following};
+pub use hub::{Hub, Waiter, Watch};
+pub use leader::{Counts, LeaderInput};
+pub use machine::Machine;
+pub use server::{Config, Server, SubmitError, Submitted};
+pub use sessions::Sessions;
+pub use start::{NoPeers, StartError};

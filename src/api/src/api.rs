@@ -1,0 +1,93 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use client::Client;
+use runtime::Env;
+use serde_json::Value;
+use server::Server;
+use tokio::sync::watch;
+use transport::Connection;
+
+/// What an agent knows about itself, for the API.
+pub struct Agent {
+    /// Time, chance and tasks.
+    pub env: Env,
+    /// The agent's name.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Its datacenter.
+    pub datacenter: String,
+    /// The version of Nomad whose API this is, as programs compare it, e.g. `2.0.6`.
+    pub version: String,
+    /// The whole configuration as `/v1/agent/self` shows it, without secrets.
+    pub config: Value,
+    /// Whether it runs in dev mode.
+    pub dev: bool,
+    /// Where its HTTP API is.
+    pub http_addr: SocketAddr,
+    /// Where its servers' RPC address is, as members show it.
+    pub rpc_addr: SocketAddr,
+    /// Where its gossip address is, as members show it.
+    pub serf_addr: SocketAddr,
+    /// Headers that every answer gets.
+    pub response_headers: Vec<(String, String)>,
+    /// Whether the expensive and revealing endpoints are served.
+    pub enable_debug: bool,
+    /// Log lines for `/v1/agent/monitor`: subscribes at a level.
+    pub monitor: Arc<dyn Monitor>,
+    /// Re-reads the configuration.
+    pub reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+/// Where log lines come from.
+pub trait Monitor: Send + Sync {
+    /// Follows log lines of this level (`trace` to `error`) and above, as text or as JSON. Lines are lost when the
+    /// reader is slow.
+    fn subscribe(&self, level: &str, json: bool) -> Result<tokio::sync::mpsc::Receiver<String>, String>;
+}
+
+/// The HTTP API of one agent. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub agent: Agent,
+    pub server: Option<Server>,
+    pub client: Option<Client>,
+    /// The server that holds this client's session, on agents that are not servers.
+    pub upstream: watch::Receiver<Option<(SocketAddr, Connection)>>,
+}
+
+impl Api {
+    /// Makes the API of an agent that is a server, a client, or both.
+    pub fn new(
+        agent: Agent,
+        server: Option<Server>,
+        client: Option<Client>,
+        upstream: watch::Receiver<Option<(SocketAddr, Connection)>>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { agent, server, client, upstream }) }
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> &Agent {
+        &self.inner.agent
+    }
+
+    /// The server, where this agent is one.
+    pub fn server(&self) -> Option<&Server> {
+        self.inner.server.as_ref()
+    }
+
+    /// The client, where this agent is one.
+    pub fn client(&self) -> Option<&Client> {
+        self.inner.client.as_ref()
+    }
+
+    /// The server; for routes that are answered only where there is one, since all others are passed on.
+    pub(crate) fn require_server(&self) -> Result<&Server, crate::HttpError> {
+        self.server().ok_or_else(|| crate::HttpError::new(501, "this endpoint is answered by servers only"))
+    }
+}

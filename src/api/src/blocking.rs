@@ -1,0 +1,45 @@
+//! Reads that wait for a change.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use server::Watch;
+use state::Snapshot;
+
+use crate::{Api, Call, HttpError};
+
+impl Api {
+    /// Reads from the state; when the caller gave an index, waits until what it reads is later, or the time is over.
+    ///
+    /// `read` returns the index of what it read, and is called again after each change of anything in `watched`.
+    ///
+    /// # Errors
+    ///
+    /// What `read` returns, and 400 when the query is wrong.
+    pub(crate) async fn read<T>(
+        &self,
+        call: &Call,
+        watched: &[Watch],
+        read: impl Fn(&Snapshot) -> Result<(u64, T), HttpError>,
+    ) -> Result<(u64, T), HttpError> {
+        let server = self.require_server()?;
+        let Some(wait) = call.query.wait()? else { return read(&server.snapshot()) };
+        let env = server.env();
+        // A sixteenth of jitter at most, so that many watchers do not come back together.
+        let jitter = env.rng().random_range(0.0..=1.0 / 16.0);
+        let deadline = env.now() + wait.wait + Duration::mul_f64(wait.wait, jitter);
+        loop {
+            let waiter = server.wait_for(watched);
+            let (index, value) = read(&server.snapshot())?;
+            if index > wait.index || env.now() >= deadline {
+                return Ok((index, value));
+            }
+            tokio::select! {
+                biased;
+                () = waiter.changed() => {}
+                () = env.sleep_until(deadline) => {}
+                () = env.shutdown().wait() => return Err(HttpError::internal("agent is stopping")),
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Requests passed on to another agent: HTTP over a stream of the transport.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper_util::rt::TokioIo;
+use transport::{Connection, Stream};
+
+use crate::{Api, HttpError};
+
+/// First bytes of a stream that carries one HTTP connection.
+pub const HTTP_STREAM_HEADER: &[u8] = b"http/1";
+
+/// Time for the other agent to take a stream.
+const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Serves HTTP on a stream that another agent opened, until it is done.
+pub async fn serve_stream(api: Api, stream: Stream) {
+    crate::listen::serve_connection(api, TokioIo::new(stream), crate::listen::Origin::Agent).await;
+}
+
+impl Api {
+    /// Passes a request on over a connection to another agent, with upgrades and bodies of any length.
+    pub(crate) async fn pass_on(&self, connection: &Connection, request: Request<Body>) -> Result<Response<Body>, HttpError> {
+        let env = &self.agent().env;
+        let unreachable = |error: String| HttpError::new(500, format!("could not reach the agent in charge: {error}"));
+        let deadline = env.now() + OPEN_TIMEOUT;
+        let stream = connection.open_stream(Bytes::from_static(HTTP_STREAM_HEADER), deadline).await;
+        let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        env.spawn("http-forward", async move {
+            if let Err(error) = driver.with_upgrades().await {
+                tracing::debug!(%error, "forwarded request ended early");
+            }
+        });
+        let (mut parts, body) = request.into_parts();
+        let own_upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let mut response = sender
+            .send_request(Request::from_parts(parts, body))
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+            && let Some(own_upgrade) = own_upgrade
+        {
+            let theirs = hyper::upgrade::on(&mut response);
+            env.spawn("http-upgrade", async move {
+                let (Ok(near), Ok(far)) = (own_upgrade.await, theirs.await) else { return };
+                let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await;
+                if let Err(error) = copied {
+                    tracing::debug!(%error, "upgraded connection ended early");
+                }
+            });
+        }
+        Ok(response.map(Body::new))
+    }
+}

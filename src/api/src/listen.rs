@@ -1,0 +1,188 @@
+//! Accepts connections, reads requests, hands them to their routes and compresses answers.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::body::Body;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use crate::{Api, Call, HttpError, Query, routes};
+
+/// Largest body of a request: the largest job source, its JSON form and room for both.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Time for a client to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answers smaller than this are not worth compressing.
+const GZIP_MIN: usize = 1_400;
+
+/// Connections served at once. Beyond it new ones wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Origin {
+    /// Someone outside the cluster.
+    User,
+    /// An agent that passes a request on; it is not passed on once more.
+    Agent,
+}
+
+/// Why connections can not be accepted any more.
+#[derive(Debug, thiserror::Error)]
+#[error("can not accept connections on {addr}")]
+pub struct ListenError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Serves the API on a listening socket until the agent stops.
+///
+/// # Errors
+///
+/// When the socket is broken.
+pub async fn serve_listener(api: Api, listener: TcpListener) -> Result<(), ListenError> {
+    let addr = api.agent().http_addr;
+    let env = api.agent().env.clone();
+    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            biased;
+            () = env.shutdown().wait() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            // The other side gave up, or this process has too many files open: both pass.
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(%error, "connection could not be accepted");
+                env.sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            Err(source) => return Err(ListenError { addr, source }),
+        };
+        // Answers are small and someone waits for each.
+        let _ = stream.set_nodelay(true);
+        let api = api.clone();
+        env.spawn("http-connection", async move {
+            serve_connection(api, TokioIo::new(stream), Origin::User).await;
+            drop(place);
+        });
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    let codes = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM];
+    let aborted = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
+    aborted || codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}
+
+pub(crate) async fn serve_connection<I>(api: Api, io: I, origin: Origin)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let api = api.clone();
+        async move { Ok::<_, std::convert::Infallible>(answer(api, request.map(Body::new), origin).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(io, service)
+        .with_upgrades();
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "HTTP connection ended early");
+    }
+}
+
+async fn answer(api: Api, request: Request<Body>, origin: Origin) -> Response<Body> {
+    let accepts_gzip = request
+        .headers()
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("gzip"));
+    let cors = routes::is_open_to_pages(request.uri().path());
+    let response = match respond(&api, request, origin).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    finish(&api, response, accepts_gzip, cors).await
+}
+
+async fn respond(api: &Api, request: Request<Body>, origin: Origin) -> Result<Response<Body>, HttpError> {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    if path == "/" {
+        let target = if query.is_empty() { "/ui/".to_owned() } else { format!("/ui/?{query}") };
+        return redirect(&target);
+    }
+    let request = match routes::elsewhere(api, &request, &path, &Query::parse(&query), origin)? {
+        Some(connection) => return api.pass_on(&connection, request).await,
+        None => request,
+    };
+    let (parts, body) = request.into_parts();
+    let method = if parts.method == Method::POST { Method::PUT } else { parts.method.clone() };
+    let body = if matches!(method, Method::GET | Method::HEAD) {
+        bytes::Bytes::new()
+    } else {
+        let limited = Limited::new(body, BODY_BYTES_MAX).collect().await;
+        limited.map_err(|error| HttpError::new(413, format!("request body can not be read: {error}")))?.to_bytes()
+    };
+    let Some(rest) = path.strip_prefix("/v1") else {
+        return routes::outside_v1(api, &path).map(|reply| reply.into_response(false));
+    };
+    let call = Call { method, path: rest.to_owned(), query: Query::parse(&query), body, parts };
+    let pretty = call.query.pretty();
+    let reply = routes::dispatch(api, call).await?;
+    Ok(reply.into_response(pretty))
+}
+
+fn redirect(target: &str) -> Result<Response<Body>, HttpError> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let target = HeaderValue::from_str(target).map_err(|error| HttpError::bad_request(error.to_string()))?;
+    response.headers_mut().insert(header::LOCATION, target);
+    Ok(response)
+}
+
+/// Adds what every answer has, and compresses those that are worth it.
+async fn finish(api: &Api, mut response: Response<Body>, accepts_gzip: bool, cors: bool) -> Response<Body> {
+    let vary = if cors { "Origin" } else { "Accept-Encoding" };
+    response.headers_mut().entry(header::VARY).or_insert(HeaderValue::from_static(vary));
+    for (name, value) in &api.agent().response_headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    let exact = http_body::Body::size_hint(response.body()).exact();
+    let worth = exact.is_some_and(|size| size >= GZIP_MIN as u64);
+    if !accepts_gzip || !worth || response.headers().contains_key(header::CONTENT_ENCODING) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(whole) = body.collect().await else {
+        return HttpError::internal("answer could not be read").into_response();
+    };
+    match gzip(&whole.to_bytes()) {
+        Ok(small) => {
+            parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Response::from_parts(parts, Body::from(small))
+        }
+        Err(error) => HttpError::internal(format!("answer could not be compressed: {error}")).into_response(),
+    }
+}
+
+fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 4), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}

@@ -1,0 +1,18 @@
+//! `/v1/status/leader` and `/v1/status/peers`.
+
+use crate::{Api, Call, HttpError, Reply};
+
+/// Answers what follows `/v1/status/`.
+pub(crate) fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, HttpError> {
+    call.query.wait()?;
+    let server = api.require_server()?;
+    match rest {
+        "leader" => Reply::json(&server.raft().leader().map(|leader| leader.addr).unwrap_or_default()),
+        "peers" => {
+            let mut peers: Vec<String> = server.raft().members().peers().map(|peer| peer.addr.clone()).collect();
+            peers.sort_unstable();
+            Reply::json(&peers)
+        }
+        _ => Err(HttpError::not_found("")),
+    }
+}

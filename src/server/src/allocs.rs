@@ -1,0 +1,104 @@
+//! What clients say of their allocations: gathered while a commit is under way, committed together.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use model::{AllocId, Allocation, ClientStatus, EvalId, EvalTrigger, Evaluation, JobKey, JobType, Timestamp};
+use protocol::{Command, session::AllocUpdate};
+use runtime::Env;
+use state::Snapshot;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::server::{Inner, SubmitError};
+
+/// Batches of clients that wait for a commit. A client has one under way, so it fills only with thousands of clients
+/// between two commits; then their sessions wait.
+const QUEUE_MAX: usize = 1_024;
+
+/// Updates in one command; more would make one entry of the log too large.
+const UPDATES_MAX: usize = 8_192;
+
+/// One client's batch, and where the index goes at which it was committed.
+type Batch = (Vec<AllocUpdate>, oneshot::Sender<Result<u64, SubmitError>>);
+
+/// Where clients' batches are handed in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Updates(mpsc::Sender<Batch>);
+
+impl Updates {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Batch>) {
+        let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        (Self(sender), queue)
+    }
+
+    /// Has a batch committed and returns the index.
+    ///
+    /// # Errors
+    ///
+    /// As for [`crate::Server::submit`].
+    pub async fn commit(&self, updates: Vec<AllocUpdate>) -> Result<u64, SubmitError> {
+        let stopping = || SubmitError::Unavailable("server is stopping".to_owned());
+        let (done, committed) = oneshot::channel();
+        self.0.send((updates, done)).await.map_err(|_| stopping())?;
+        committed.await.map_err(|_| stopping())?
+    }
+}
+
+/// Commits what clients hand in, all that waits at once.
+pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
+    while let Some(first) = queue.recv().await {
+        let mut updates = first.0;
+        let mut waiting = vec![first.1];
+        while updates.len() < UPDATES_MAX
+            && let Ok((more, done)) = queue.try_recv()
+        {
+            updates.extend(more);
+            waiting.push(done);
+        }
+        let now = Timestamp(inner.env.wall());
+        let evals = follow_ups(&inner.hub.snapshot(), &updates, now, &inner.env);
+        let result = inner.submit(&Command::UpdateAllocs { updates, evals, now }).await;
+        for done in waiting {
+            let answer = match &result {
+                Ok(submitted) => Ok(submitted.index),
+                Err(SubmitError::NotLeader) => Err(SubmitError::NotLeader),
+                Err(error) => Err(SubmitError::Unavailable(error.to_string())),
+            };
+            // A session that broke meanwhile hands everything in again.
+            let _ = done.send(answer);
+        }
+    }
+}
+
+/// Makes an evaluation for each job of which an allocation newly failed and may be rescheduled, or of a system job of
+/// which one ended.
+fn follow_ups(snapshot: &Snapshot, updates: &[AllocUpdate], now: Timestamp, env: &Env) -> Vec<Evaluation> {
+    let mut evals: BTreeMap<JobKey, Evaluation> = BTreeMap::new();
+    let latest: BTreeMap<AllocId, &AllocUpdate> = updates.iter().map(|update| (update.id, update)).collect();
+    for update in latest.into_values() {
+        let Some(alloc) = snapshot.alloc(update.id) else { continue };
+        if !needs_evaluation(alloc, update) || evals.contains_key(&alloc.job.key) {
+            continue;
+        }
+        let Some(job) = snapshot.job(&alloc.job.key).filter(|job| !job.stop) else { continue };
+        let id = EvalId::from_random(env.random_u128());
+        let trigger = EvalTrigger::RetryFailedAlloc;
+        let mut eval = Evaluation::pending(id, job.key.clone(), job.spec.kind, job.spec.priority, trigger, now);
+        eval.job_modify_index = job.modify_index;
+        evals.insert(job.key.clone(), eval);
+    }
+    evals.into_values().collect()
+}
+
+fn needs_evaluation(alloc: &Allocation, update: &AllocUpdate) -> bool {
+    if alloc.client_status.is_terminal() || alloc.server_terminal() || update.client_status != ClientStatus::Failed {
+        return false;
+    }
+    match alloc.job.spec.kind {
+        JobType::Service | JobType::Batch => {
+            let policy = alloc.task_group().reschedule.as_ref();
+            let allowed = policy.is_some_and(|policy| policy.unlimited || policy.attempts > 0);
+            allowed && alloc.extra().followup_eval.is_none()
+        }
+        JobType::System | JobType::Sysbatch => true,
+    }
+}

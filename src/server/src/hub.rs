@@ -1,0 +1,177 @@
+//! Where the latest state is, and who wants to know when it changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Weak},
+};
+
+use arc_swap::ArcSwap;
+use model::{AllocId, DeploymentId, EvalId, JobKey, NodeId};
+use parking_lot::Mutex;
+use state::{ChangedRow, Changes, Snapshot, Table};
+use tokio::sync::{Notify, broadcast};
+
+/// Commands that a follower of all changes may be behind. One that is further behind starts from the state.
+const CHANGES_MAX: usize = 4_096;
+
+/// What can be waited for.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Watch {
+    /// Anything in a table.
+    Table(Table),
+    /// One node.
+    Node(NodeId),
+    /// One job, its versions or its counts.
+    Job(JobKey),
+    /// One allocation.
+    Alloc(AllocId),
+    /// One evaluation.
+    Eval(EvalId),
+    /// One deployment.
+    Deployment(DeploymentId),
+    /// Allocations of a job.
+    JobAllocs(JobKey),
+    /// Evaluations of a job.
+    JobEvals(JobKey),
+    /// Deployments of a job.
+    JobDeployments(JobKey),
+    /// Allocations of a node.
+    NodeAllocs(NodeId),
+}
+
+/// The latest state and those who wait for another.
+#[derive(Debug)]
+pub struct Hub {
+    current: ArcSwap<Snapshot>,
+    changes: broadcast::Sender<Arc<Changes>>,
+    waiters: Mutex<BTreeMap<Watch, Vec<Weak<Notify>>>>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            current: ArcSwap::from_pointee(Snapshot::default()),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            waiters: Mutex::default(),
+        }
+    }
+}
+
+/// Wakes when something that it watches changed after it was made.
+#[derive(Debug)]
+pub struct Waiter {
+    notify: Arc<Notify>,
+}
+
+impl Waiter {
+    /// Waits for the first change.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Hub {
+    /// Returns the latest state.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::clone(&self.current.load())
+    }
+
+    /// Follows all changes, in order. A follower that falls behind is told so and starts from the state.
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Changes>> {
+        self.changes.subscribe()
+    }
+
+    /// Waits for any of these to change from here on. Make the waiter first, then look at the state.
+    pub fn wait_for(&self, watched: &[Watch]) -> Waiter {
+        let notify = Arc::new(Notify::new());
+        let mut waiters = self.waiters.lock();
+        for watch in watched {
+            let list = waiters.entry(watch.clone()).or_default();
+            // Those who stopped waiting are dropped when the list has grown to twice what it was.
+            if list.len() == list.capacity() {
+                list.retain(|waiter| waiter.strong_count() > 0);
+            }
+            list.push(Arc::downgrade(&notify));
+        }
+        Waiter { notify }
+    }
+
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.current.store(Arc::new(snapshot));
+    }
+
+    pub(crate) fn tell(&self, changes: Arc<Changes>) {
+        let touched = watches_of(&changes);
+        {
+            let mut waiters = self.waiters.lock();
+            if !waiters.is_empty() {
+                for watch in &touched {
+                    wake(waiters.remove(watch));
+                }
+            }
+        }
+        // Nobody may be following, e.g. while a server starts.
+        let _ = self.changes.send(changes);
+    }
+
+    /// Wakes everyone: the state was replaced as a whole.
+    pub(crate) fn restored(&self) {
+        let all = std::mem::take(&mut *self.waiters.lock());
+        for list in all.into_values() {
+            wake(Some(list));
+        }
+    }
+}
+
+fn wake(list: Option<Vec<Weak<Notify>>>) {
+    for waiter in list.into_iter().flatten() {
+        if let Some(waiter) = waiter.upgrade() {
+            waiter.notify_one();
+        }
+    }
+}
+
+fn watches_of(changes: &Changes) -> BTreeSet<Watch> {
+    let mut touched: BTreeSet<Watch> = changes.tables().into_iter().map(Watch::Table).collect();
+    for row in &changes.rows {
+        match row {
+            ChangedRow::Node { before, after } => {
+                touched.extend(after.as_ref().or(before.as_ref()).map(|node| Watch::Node(node.id)));
+            }
+            ChangedRow::Job { before, after } => {
+                touched.extend(after.as_ref().or(before.as_ref()).map(|job| Watch::Job(job.key.clone())));
+            }
+            ChangedRow::JobVersion { key, .. }
+            | ChangedRow::Summary(key)
+            | ChangedRow::Submission(key, _)
+            | ChangedRow::PeriodicLaunch(key)
+            | ChangedRow::ScalingEvents(key) => {
+                touched.insert(Watch::Job(key.clone()));
+            }
+            ChangedRow::Alloc { before, after } => {
+                if let Some(alloc) = after.as_ref().or(before.as_ref()) {
+                    touched.insert(Watch::Alloc(alloc.id));
+                    touched.insert(Watch::NodeAllocs(alloc.node_id));
+                    touched.insert(Watch::JobAllocs(alloc.job.key.clone()));
+                }
+            }
+            ChangedRow::Eval { before, after } => {
+                if let Some(eval) = after.as_ref().or(before.as_ref()) {
+                    touched.insert(Watch::Eval(eval.id));
+                    touched.insert(Watch::JobEvals(eval.job.clone()));
+                }
+            }
+            ChangedRow::Deployment { before, after } => {
+                if let Some(deployment) = after.as_ref().or(before.as_ref()) {
+                    touched.insert(Watch::Deployment(deployment.id));
+                    touched.insert(Watch::JobDeployments(deployment.job.clone()));
+                }
+            }
+            ChangedRow::Cluster
+            | ChangedRow::Namespace(_)
+            | ChangedRow::NodePool { .. }
+            | ChangedRow::SchedulerConfig => {}
+        }
+    }
+    touched
+}

@@ -1,0 +1,433 @@
+//! What only the leader does: the scheduler's rounds and the machines of `control`, in one loop.
+//!
+//! The loop owns all of it and awaits one [`Event`] at a time. What the machines want is proposed in order by one task
+//! beside it; a round's plans are one command, and the next round may be decided while that commits.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use control::{Moment, blocked::Blocked, broker, broker::Broker, collection, collection::Thresholds, liveness};
+use model::{NodeId, Timestamp};
+use protocol::{Command, Plan};
+use raft::{Leadership, ReadMode};
+use runtime::Instant;
+use scheduler::{Budget, Context, Scheduler};
+use state::{Changes, Outcome, Snapshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::server::{Inner, SubmitError, Submitted};
+
+/// Evaluations taken into one round. More would make one entry of the log too large.
+const ROUND_EVALS_MAX: usize = 1_024;
+
+/// Placements of one round; the plan that reaches it ends the round.
+const ROUND_PLACEMENTS_MAX: usize = 8_192;
+
+/// Rounds that may be under way at once: one is decided while one is committed.
+const ROUNDS_MAX: usize = 2;
+
+/// Wait before a leader that could not begin tries again.
+const BEGIN_RETRY: Duration = Duration::from_millis(100);
+
+/// The longest that the loop sleeps without looking at its machines.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// What others tell the leader.
+#[derive(Debug)]
+pub enum LeaderInput {
+    /// A node has a session with this server.
+    SessionOpened(NodeId, u64),
+    /// It ended.
+    SessionClosed(NodeId, u64),
+    /// Remove old records.
+    Collect {
+        /// All that is over, however young.
+        all: bool,
+        /// Sent when it is done.
+        done: oneshot::Sender<Result<(), SubmitError>>,
+    },
+    /// How many evaluations wait, for metrics.
+    Counts(oneshot::Sender<Counts>),
+}
+
+/// How many evaluations the leader holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// In the broker.
+    pub broker: broker::Counts,
+    /// Waiting for room.
+    pub blocked: usize,
+}
+
+/// Follows leadership, and leads while this server is the leader.
+pub(crate) async fn run(inner: Arc<Inner>, mut inputs: mpsc::Receiver<LeaderInput>) {
+    let mut leadership = inner.raft.leadership();
+    loop {
+        let current = leadership.borrow_and_update().clone();
+        match current {
+            Leadership::Stopped => return,
+            Leadership::Leader { term } => match begin(&inner).await {
+                Ok(()) => {
+                    tracing::info!(term, "leading");
+                    lead(&inner, &mut inputs, &mut leadership).await;
+                    tracing::info!(term, "not leading any more");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "could not begin to lead");
+                    inner.env.sleep(BEGIN_RETRY).await;
+                }
+            },
+            Leadership::Follower { .. } | Leadership::Unknown { .. } => {
+                tokio::select! {
+                    biased;
+                    changed = leadership.changed() => if changed.is_err() { return },
+                    input = inputs.recv() => match input {
+                        None => return,
+                        Some(LeaderInput::Collect { done, .. }) => {
+                            // Whoever asked may have stopped waiting.
+                            let _ = done.send(Err(SubmitError::NotLeader));
+                        }
+                        Some(_) => {}
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Makes sure that the state has everything that was committed, and that the cluster has an id.
+async fn begin(inner: &Inner) -> Result<(), SubmitError> {
+    let unavailable = |error: raft::ReadError| SubmitError::Unavailable(error.to_string());
+    inner.raft.barrier(ReadMode::Quorum).await.map_err(unavailable)?;
+    if inner.hub.snapshot().cluster_id().is_none() {
+        let cluster_id = Uuid::from_u128(inner.env.random_u128());
+        let now = Timestamp(inner.env.wall());
+        inner.submit(&Command::InitCluster { cluster_id, now }).await?;
+    }
+    Ok(())
+}
+
+/// One thing that happens to a leader.
+enum Event {
+    Deposed,
+    Changed(Result<Arc<Changes>, broadcast::error::RecvError>),
+    Asked(Option<LeaderInput>),
+    Proposed(Result<Submitted, SubmitError>),
+    RoundOver(Result<Submitted, SubmitError>),
+    Due,
+}
+
+async fn lead(
+    inner: &Arc<Inner>,
+    inputs: &mut mpsc::Receiver<LeaderInput>,
+    leadership: &mut tokio::sync::watch::Receiver<Leadership>,
+) {
+    let mut changes = inner.hub.follow();
+    let mut leader = Leader::new(inner.clone());
+    loop {
+        leader.start_rounds();
+        leader.propose_next();
+        let wake = inner.env.now() + leader.next_tick();
+        let event = tokio::select! {
+            biased;
+            changed = leadership.changed() => {
+                let leads = leadership.borrow().is_leader();
+                if changed.is_ok() && leads { Event::Due } else { Event::Deposed }
+            }
+            change = changes.recv() => Event::Changed(change),
+            result = joined(leader.rounds.front_mut().map(|round| &mut round.task)) => Event::RoundOver(result),
+            result = joined(leader.proposing.as_mut()) => Event::Proposed(result),
+            input = inputs.recv() => Event::Asked(input),
+            () = inner.env.sleep_until(wake) => Event::Due,
+        };
+        match event {
+            Event::Deposed | Event::Asked(None) => return,
+            Event::Changed(Ok(change)) => leader.applied(&change),
+            Event::Changed(Err(broadcast::error::RecvError::Lagged(count))) => {
+                tracing::warn!(count, "leader fell behind its own state; starting from the state");
+                changes = inner.hub.follow();
+                let rounds = std::mem::take(&mut leader.rounds);
+                leader = Leader::new(inner.clone());
+                leader.rounds = rounds;
+            }
+            Event::Changed(Err(broadcast::error::RecvError::Closed)) => return,
+            Event::Proposed(result) => {
+                leader.proposing = None;
+                if let Err(error) = result {
+                    tracing::warn!(%error, "leader's change was not made");
+                }
+            }
+            Event::RoundOver(result) => leader.round_over(result),
+            Event::Asked(Some(input)) => leader.asked(input),
+            Event::Due => leader.tick(),
+        }
+    }
+}
+
+/// Waits for a task, or for ever when there is none.
+async fn joined(task: Option<&mut Submission>) -> Result<Submitted, SubmitError> {
+    match task {
+        Some(task) => match task.await {
+            Ok(result) => result,
+            Err(_) => Err(SubmitError::Unavailable("server is stopping".to_owned())),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to a command that was proposed.
+type Submission = oneshot::Receiver<Result<Submitted, SubmitError>>;
+
+/// A round whose command is under way.
+struct Round {
+    plans: Arc<Vec<Plan>>,
+    task: Submission,
+}
+
+struct Leader {
+    inner: Arc<Inner>,
+    started: Instant,
+    broker: Broker,
+    blocked: Blocked,
+    liveness: liveness::Liveness,
+    scheduler: Scheduler,
+    rounds: VecDeque<Round>,
+    outbox: VecDeque<Command>,
+    proposing: Option<Submission>,
+    collect_at: Instant,
+    last_tick: Instant,
+}
+
+impl Leader {
+    fn new(inner: Arc<Inner>) -> Self {
+        let snapshot = inner.hub.snapshot();
+        let started = inner.env.now();
+        let env = inner.env.clone();
+        let mut draw = || env.random_u128();
+        let moment = Moment { elapsed: Duration::ZERO, wall: Timestamp(env.wall()), draw: &mut draw };
+        let broker = Broker::new(broker::Config::STANDARD, &snapshot, &moment);
+        let (blocked, woken) = Blocked::new(&snapshot, &moment);
+        let mut config = liveness::Config::STANDARD;
+        config.grace = inner.config.node_grace;
+        let liveness = liveness::Liveness::new(config, &snapshot, &moment);
+        let mut scheduler = Scheduler::new();
+        scheduler.rebuild(&snapshot);
+        let collect_at = started + inner.config.gc_interval;
+        let mut leader = Self {
+            inner,
+            started,
+            broker,
+            blocked,
+            liveness,
+            scheduler,
+            rounds: VecDeque::new(),
+            outbox: VecDeque::new(),
+            proposing: None,
+            collect_at,
+            last_tick: started,
+        };
+        leader.upsert(woken);
+        for (node, generation) in leader.inner.sessions.generations() {
+            leader.session_opened(node, generation);
+        }
+        leader
+    }
+
+    /// Runs `step` with the time and the chance that machines take.
+    fn with<T>(&mut self, step: impl FnOnce(&mut Self, &mut Moment<'_>) -> T) -> T {
+        let env = self.inner.env.clone();
+        let mut draw = || env.random_u128();
+        let elapsed = env.now().saturating_duration_since(self.started);
+        let mut moment = Moment { elapsed, wall: Timestamp(env.wall()), draw: &mut draw };
+        step(self, &mut moment)
+    }
+
+    fn upsert(&mut self, evals: Vec<model::Evaluation>) {
+        if !evals.is_empty() {
+            self.outbox.push_back(Command::UpsertEvals { evals });
+        }
+    }
+
+    fn applied(&mut self, changes: &Changes) {
+        let snapshot = self.inner.hub.snapshot();
+        self.scheduler.follow(&snapshot, changes);
+        self.with(|leader, now| {
+            let outputs = leader.broker.step(now, broker::Input::Applied(changes));
+            leader.take_broker(outputs);
+            let woken = leader.blocked.applied(&snapshot, changes, now);
+            leader.upsert(woken);
+            let commands = leader.liveness.step(&snapshot, now, liveness::Input::Applied(changes));
+            leader.outbox.extend(commands);
+        });
+        let paused = snapshot.scheduler_config().pause_eval_broker;
+        if changes.tables().contains(&state::Table::SchedulerConfig) {
+            self.with(|leader, now| {
+                let outputs = leader.broker.step(now, broker::Input::Pause(paused));
+                leader.take_broker(outputs);
+            });
+        }
+    }
+
+    fn take_broker(&mut self, outputs: Vec<broker::Output>) {
+        for broker::Output::Upsert(evals) in outputs {
+            self.upsert(evals);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.last_tick = self.inner.env.now();
+        let snapshot = self.inner.hub.snapshot();
+        self.with(|leader, now| {
+            let outputs = leader.broker.step(now, broker::Input::Tick);
+            leader.take_broker(outputs);
+            let woken = leader.blocked.tick(now);
+            leader.upsert(woken);
+            let commands = leader.liveness.step(&snapshot, now, liveness::Input::Tick);
+            leader.outbox.extend(commands);
+        });
+        if self.inner.env.now() >= self.collect_at {
+            self.collect_at = self.inner.env.now() + self.inner.config.gc_interval;
+            let wall = Timestamp(self.inner.env.wall());
+            self.outbox.extend(collection::collect(&snapshot, wall, &self.inner.config.thresholds));
+        }
+    }
+
+    fn next_tick(&mut self) -> Duration {
+        let until_collect = self.collect_at.saturating_duration_since(self.inner.env.now());
+        let rest = self.with(|leader, now| {
+            [leader.broker.next_tick(now), leader.liveness.next_tick(now)].into_iter().flatten().min()
+        });
+        rest.unwrap_or(IDLE_MAX).min(until_collect).min(IDLE_MAX)
+    }
+
+    fn asked(&mut self, input: LeaderInput) {
+        match input {
+            LeaderInput::SessionOpened(node, generation) => self.session_opened(node, generation),
+            LeaderInput::SessionClosed(node, generation) => {
+                let session = (self.inner.raft.me().id, generation);
+                self.live(liveness::Input::SessionClosed(node, session));
+            }
+            LeaderInput::Collect { all, done } => {
+                let thresholds = if all { Thresholds::EVERYTHING } else { self.inner.config.thresholds };
+                let inner = self.inner.clone();
+                self.inner.env.spawn("collection", async move {
+                    // Whoever asked may have stopped waiting.
+                    let _ = done.send(collect_all(&inner, &thresholds).await);
+                });
+            }
+            LeaderInput::Counts(reply) => {
+                let counts = Counts { broker: self.broker.counts(), blocked: self.blocked.len() };
+                let _ = reply.send(counts);
+            }
+        }
+    }
+
+    fn session_opened(&mut self, node: NodeId, generation: u64) {
+        let session = (self.inner.raft.me().id, generation);
+        self.live(liveness::Input::SessionOpened(node, session));
+    }
+
+    fn live(&mut self, input: liveness::Input<'_>) {
+        let snapshot = self.inner.hub.snapshot();
+        self.with(|leader, now| {
+            let commands = leader.liveness.step(&snapshot, now, input);
+            leader.outbox.extend(commands);
+        });
+    }
+
+    /// Proposes the next of what the machines want. One is under way at a time, so that their order is kept.
+    fn propose_next(&mut self) {
+        if self.proposing.is_none()
+            && let Some(command) = self.outbox.pop_front()
+        {
+            self.proposing = Some(self.submit(command));
+        }
+    }
+
+    fn submit(&self, command: Command) -> Submission {
+        let inner = self.inner.clone();
+        let (sender, receiver) = oneshot::channel();
+        self.inner.env.spawn("leader-submit", async move {
+            // The loop may have ended meanwhile.
+            let _ = sender.send(inner.submit(&command).await);
+        });
+        receiver
+    }
+
+    /// Decides rounds while there is something to decide and room for another one under way.
+    fn start_rounds(&mut self) {
+        while self.rounds.len() < ROUNDS_MAX && self.broker.has_ready() {
+            let snapshot = self.inner.hub.snapshot();
+            let plans = self.decide(&snapshot);
+            if plans.is_empty() {
+                return;
+            }
+            let now = Timestamp(self.inner.env.wall());
+            let plans = Arc::new(plans);
+            let command = Command::ApplyPlans { plans: plans.to_vec(), now };
+            let task = self.submit(command);
+            self.rounds.push_back(Round { plans, task });
+        }
+    }
+
+    fn decide(&mut self, snapshot: &Snapshot) -> Vec<Plan> {
+        let env = self.inner.env.clone();
+        self.with(|leader, now| {
+            let taken = leader.broker.take(now, ROUND_EVALS_MAX);
+            let evals: Vec<_> = taken.iter().map(|eval| (**eval).clone()).collect();
+            let mut chance = || env.random_u64();
+            let mut context = Context { now: now.wall, chance: &mut chance };
+            let budget = Budget { placements_max: ROUND_PLACEMENTS_MAX };
+            let plans = leader.scheduler.round(snapshot, &evals, budget, &mut context);
+            // What the budget left out is handed back at once.
+            for eval in evals.iter().skip(plans.len()) {
+                let outputs = leader.broker.step(now, broker::Input::Nack(eval.id));
+                leader.take_broker(outputs);
+            }
+            plans
+        })
+    }
+
+    fn round_over(&mut self, result: Result<Submitted, SubmitError>) {
+        let Some(round) = self.rounds.pop_front() else { return };
+        let snapshot = self.inner.hub.snapshot();
+        let failed: Vec<usize> = match result {
+            Ok(Submitted { outcome: Outcome::Plans { rejected }, .. }) => {
+                for (at, why) in &rejected {
+                    let eval_id = round.plans.get(*at).map(|plan| plan.eval.id);
+                    tracing::warn!(?eval_id, %why, "plan was rejected; its evaluation is looked at again");
+                }
+                rejected.into_iter().map(|(at, _)| at).collect()
+            }
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(%error, "round was not committed");
+                (0..round.plans.len()).collect()
+            }
+        };
+        for plan in failed.into_iter().filter_map(|at| round.plans.get(at)) {
+            self.scheduler.withdraw(&snapshot, plan);
+            self.with(|leader, now| {
+                let outputs = leader.broker.step(now, broker::Input::Nack(plan.eval.id));
+                leader.take_broker(outputs);
+            });
+        }
+    }
+}
+
+/// Removes what is old until nothing is; nodes are free of allocations only after those are gone.
+async fn collect_all(inner: &Inner, thresholds: &Thresholds) -> Result<(), SubmitError> {
+    /// Commands remove thousands of records each; a region has no more than this many thousands.
+    const PASSES_MAX: usize = 64;
+    for _ in 0..PASSES_MAX {
+        let snapshot = inner.hub.snapshot();
+        let commands = collection::collect(&snapshot, Timestamp(inner.env.wall()), thresholds);
+        if commands.is_empty() {
+            return Ok(());
+        }
+        for command in commands {
+            inner.submit(&command).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! The state as raft drives it: applies commands and tells everyone who waits.
+
+use std::{io, sync::Arc};
+
+use protocol::Command;
+use raft::{Halt, StateMachine, WriteSnapshot};
+use state::{Outcome, Refusal, Store};
+
+use crate::hub::Hub;
+
+/// The region's state under raft.
+pub struct Machine {
+    store: Store,
+    hub: Arc<Hub>,
+}
+
+impl Machine {
+    /// Makes an empty machine that tells `hub`.
+    pub fn new(hub: Arc<Hub>) -> Self {
+        Self { store: Store::new(), hub }
+    }
+
+    /// The state, with its hash chain.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl StateMachine for Machine {
+    type Response = Result<Outcome, Refusal>;
+
+    fn apply(&mut self, index: u64, command: &[u8]) -> Result<Self::Response, Halt> {
+        let command: Command = protocol::decode(command)
+            .map_err(|error| Halt(format!("command {index} can not be read: {error}; run the version that wrote it")))?;
+        let applied = self.store.apply(index, &command);
+        // The snapshot is published before anyone is told, so that whoever wakes sees what woke it.
+        self.hub.publish(self.store.snapshot());
+        match applied {
+            Ok(applied) => {
+                self.hub.tell(Arc::new(applied.changes));
+                Ok(Ok(applied.outcome))
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    fn snapshot(&self) -> WriteSnapshot {
+        let capture = self.store.capture();
+        Box::new(move |writer| capture.write(writer))
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        self.store = Store::restore(reader).map_err(io::Error::other)?;
+        self.hub.publish(self.store.snapshot());
+        self.hub.restored();
+        Ok(())
+    }
+}

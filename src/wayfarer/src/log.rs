@@ -1,0 +1,196 @@
+//! The agent's log: to standard error, to a file, and to whoever follows `/v1/agent/monitor`.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, mpsc};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    fmt::{MakeWriter, format::Writer, time::FormatTime},
+    layer::{Context, SubscriberExt},
+    registry::LookupSpan,
+};
+
+/// Lines kept for a follower that is slow; beyond it the oldest are lost, and the follower is told how many.
+const LINES_MAX: usize = 512;
+
+/// A line of the log, in both forms.
+#[derive(Clone, Debug)]
+struct Line {
+    level: Level,
+    text: String,
+    json: String,
+}
+
+/// Where followers get their lines.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    lines: broadcast::Sender<Arc<Line>>,
+}
+
+impl api::Monitor for Monitor {
+    fn subscribe(&self, level: &str, json: bool) -> Result<mpsc::Receiver<String>, String> {
+        let level = parse_level(level).ok_or_else(|| format!("Unknown log level: {level}"))?;
+        let mut lines = self.lines.subscribe();
+        let (sender, receiver) = mpsc::channel(LINES_MAX);
+        // A follower is no part of the agent's work, and ends with its reader.
+        #[allow(clippy::disallowed_methods)]
+        tokio::spawn(async move {
+            loop {
+                let line = match lines.recv().await {
+                    Ok(line) if line.level > level => continue,
+                    Ok(line) => if json { line.json.clone() } else { line.text.clone() },
+                    Err(broadcast::error::RecvError::Lagged(count)) => format!("{count} log lines dropped\n"),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                };
+                if sender.send(line).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+/// Reads a level as the configuration spells it; nothing for an unknown one.
+pub fn parse_level(name: &str) -> Option<Level> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "trace" => Level::TRACE,
+        "debug" => Level::DEBUG,
+        "info" => Level::INFO,
+        "warn" | "warning" => Level::WARN,
+        "error" | "err" => Level::ERROR,
+        _ => return None,
+    })
+}
+
+/// Starts the log. Standard error gets text or JSON; the file, if any, gets the same.
+///
+/// # Errors
+///
+/// When the file can not be opened.
+pub fn start(level: &str, json: bool, file: Option<PathBuf>) -> io::Result<Monitor> {
+    let lines = broadcast::Sender::new(LINES_MAX);
+    let monitor = Monitor { lines: lines.clone() };
+    let file = match file {
+        Some(path) => Some(OpenOptions::new().append(true).create(true).open(path)?),
+        None => None,
+    };
+    let output = Output { file: Arc::new(Mutex::new(file)) };
+    let level = if level.eq_ignore_ascii_case("off") { "off".to_owned() } else { level.to_ascii_lowercase() };
+    // Libraries below the agent speak up only when something is wrong.
+    let filter = format!("{level},openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,rustls=warn,hyper=warn,bollard=warn,h2=warn");
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let text = tracing_subscriber::fmt::layer().with_ansi(false).with_timer(LogTime).with_writer(output.clone());
+    let layer: Box<dyn Layer<_> + Send + Sync> =
+        if json { text.json().flatten_event(true).boxed() } else { text.with_target(true).boxed() };
+    let followers = Followers { lines };
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter)).with(followers.with_filter(
+        EnvFilter::new("trace,openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,quinn_proto=warn,rustls=warn,hyper=warn"),
+    ));
+    // A second agent in one process, as in a test, keeps the first one's log.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(monitor)
+}
+
+/// Standard error and the file.
+#[derive(Clone)]
+struct Output {
+    file: Arc<Mutex<Option<std::fs::File>>>,
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &mut *self.file.lock() {
+            file.write_all(bytes)?;
+        }
+        io::stderr().write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Output {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Times of log lines: local to nobody, so that lines of several machines can be laid side by side.
+struct LogTime;
+
+impl FormatTime for LogTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        // The log is read by people beside other logs of the machine, so it shows the machine's clock.
+        #[allow(clippy::disallowed_methods)]
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let time = api_types::Time::from_nanos(i64::try_from(now.as_nanos()).unwrap_or(0));
+        write!(writer, "{time}")
+    }
+}
+
+/// Hands every line to followers, when there are any.
+struct Followers {
+    lines: broadcast::Sender<Arc<Line>>,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Followers {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if self.lines.receiver_count() == 0 {
+            return;
+        }
+        let meta = event.metadata();
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let mut time = String::new();
+        // Writing into a text does not fail.
+        let _ = LogTime.format_time(&mut Writer::new(&mut time));
+        let level = *meta.level();
+        let text = format!("{time} [{level}] {}: {}{}\n", meta.target(), fields.message, fields.rest());
+        let mut json = serde_json::Map::new();
+        json.insert("@level".to_owned(), level.to_string().to_ascii_lowercase().into());
+        json.insert("@message".to_owned(), fields.message.clone().into());
+        json.insert("@module".to_owned(), meta.target().into());
+        json.insert("@timestamp".to_owned(), time.into());
+        for (name, value) in &fields.pairs {
+            json.insert(name.clone(), value.clone().into());
+        }
+        let json = format!("{}\n", serde_json::Value::Object(json));
+        // Followers may have gone meanwhile.
+        let _ = self.lines.send(Arc::new(Line { level, text, json }));
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    pairs: Vec<(String, String)>,
+}
+
+impl Fields {
+    fn rest(&self) -> String {
+        self.pairs.iter().map(|(name, value)| format!(" {name}={value}")).collect()
+    }
+}
+
+impl tracing::field::Visit for Fields {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let text = format!("{value:?}");
+        if field.name() == "message" {
+            self.message = text;
+        } else {
+            self.pairs.push((field.name().to_owned(), text));
+        }
+    }
+}
