@@ -9,6 +9,7 @@ use model::{Node, Text};
 pub(crate) struct Classes {
     by_key: BTreeMap<Key, u32>,
     computed: Vec<Text>,
+    given: Vec<Text>,
 }
 
 /// What makes a class. The computed class covers attributes and meta; the rest is kept apart from it, because it
@@ -36,6 +37,11 @@ impl Classes {
         &self.computed[class as usize]
     }
 
+    /// Returns the class that a node's owner gave it.
+    pub(crate) fn given(&self, class: u32) -> &Text {
+        &self.given[class as usize]
+    }
+
     /// Finds the class of a node, or makes one.
     pub(crate) fn intern(&mut self, node: &Node) -> u32 {
         let key = Key::of(node);
@@ -44,6 +50,7 @@ impl Classes {
         }
         let class = u32::try_from(self.computed.len()).expect("there are fewer classes than nodes ever were");
         self.computed.push(key.computed.clone());
+        self.given.push(key.class.clone());
         self.by_key.insert(key, class);
         class
     }

@@ -38,6 +38,8 @@ pub(crate) struct Requirements {
 pub(crate) struct Candidates {
     /// In order.
     pub(crate) slots: Vec<Slot>,
+    /// The class of each, beside them: passes read it for all.
+    pub(crate) class_of: Vec<u32>,
     /// What is known before room is looked at; the start of every metric.
     pub(crate) metric: AllocMetric,
     /// By the class that nodes computed: whether some node of it would do.
@@ -132,6 +134,7 @@ impl Requirements {
         verdicts.resize(table.class_count(), None);
         let mut found = Candidates {
             slots: Vec::new(),
+            class_of: Vec::new(),
             metric: AllocMetric { node_pool: self.pool.clone(), ..AllocMetric::default() },
             classes: BTreeMap::new(),
             escaped: !self.of_node.is_empty(),
@@ -153,7 +156,10 @@ impl Requirements {
             let verdict = verdicts[class].get_or_insert_with(|| self.verdict_of_class(node));
             let reason = verdict.as_ref().or_else(|| self.of_node.iter().find(|asked| !asked.holds_on(node)).map(|asked| &asked.text));
             match reason {
-                None => found.slots.push(slot),
+                None => {
+                    found.slots.push(slot);
+                    found.class_of.push(table.class_of(slot));
+                }
                 Some(reason) => {
                     of_class[class].filtered += 1;
                     match filtered.get_mut(reason) {

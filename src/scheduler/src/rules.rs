@@ -133,33 +133,37 @@ impl Rules {
         self.dimensions.iter().any(|dimension| matches!(dimension.kind, Kind::Spread { .. }))
     }
 
-    /// Sorts nodes into buckets: by position among the slots.
-    pub(crate) fn sort(&mut self, table: &NodeTable, slots: &[Slot]) -> Vec<u32> {
+    /// Sorts nodes into buckets: by position among the slots, whose classes stand beside them.
+    pub(crate) fn sort(&mut self, table: &NodeTable, slots: &[Slot], class_of: &[u32]) -> Vec<u32> {
+        const UNSORTED: u32 = u32::MAX;
         let unique = self.dimensions.iter().any(|dimension| dimension.target.is_unique());
-        let mut of_class: Vec<Option<u32>> = vec![None; table.class_count()];
+        let mut of_class: Vec<u32> = vec![UNSORTED; table.class_count()];
         let mut known: BTreeMap<Vec<Option<usize>>, u32> = BTreeMap::new();
         self.buckets.clear();
-        let sorted = slots
-            .iter()
-            .map(|&slot| {
-                let class = table.class_of(slot) as usize;
-                if let Some(bucket) = of_class[class].filter(|_| !unique) {
-                    return bucket;
-                }
-                let node = table.node(slot);
-                let values: Vec<Option<usize>> =
-                    self.dimensions.iter_mut().map(|dimension| dimension.value_of(node)).collect();
-                let next = u32::try_from(known.len()).expect("fewer buckets than nodes");
-                let bucket = *known.entry(values).or_insert_with_key(|values| {
-                    self.buckets.push(Bucket { values: values.clone(), boost: 0.0, closed: false });
-                    next
-                });
-                of_class[class] = Some(bucket);
-                bucket
-            })
-            .collect();
+        let sorted = slots.iter().zip(class_of).map(|(&slot, &class)| {
+            let of_class = &mut of_class[class as usize];
+            if unique || *of_class == UNSORTED {
+                *of_class = self.bucket_of(table.node(slot), &mut known);
+            }
+            *of_class
+        });
+        let sorted = sorted.collect();
         self.weigh();
         sorted
+    }
+
+    fn bucket_of(&mut self, node: &Node, known: &mut BTreeMap<Vec<Option<usize>>, u32>) -> u32 {
+        let values: Vec<Option<usize>> = self.dimensions.iter_mut().map(|dimension| dimension.value_of(node)).collect();
+        let next = u32::try_from(known.len()).expect("fewer buckets than nodes");
+        *known.entry(values).or_insert_with_key(|values| {
+            self.buckets.push(Bucket { values: values.clone(), boost: 0.0, closed: false });
+            next
+        })
+    }
+
+    /// Returns what each bucket's nodes gain by the spreads; none for nodes that may take no more.
+    pub(crate) fn boosts(&self) -> Vec<Option<f32>> {
+        self.buckets.iter().map(|bucket| (!bucket.closed).then_some(bucket.boost)).collect()
     }
 
     /// Returns what a bucket's nodes gain by the spreads.

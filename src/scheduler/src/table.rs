@@ -285,7 +285,12 @@ impl NodeTable {
         self.free_disk[at] -= room.disk;
     }
 
-    /// Tells which nodes are in a class, as users name it.
+    /// Returns the class that the nodes' owner gave to those of a class.
+    pub(crate) fn node_class(&self, class: u32) -> &Text {
+        self.classes.given(class)
+    }
+
+    /// Returns the class that the nodes' clients computed for those of a class.
     pub(crate) fn class_name(&self, class: u32) -> &Text {
         self.classes.computed(class)
     }

@@ -276,6 +276,8 @@ impl<'s, 'a> Group<'s, 'a> {
     fn place_missing(&mut self, counted: &Counted, destructive: &[Arc<Allocation>], mut limit: usize) {
         let ready = !self.rollout.is_paused() && !self.rollout.is_failed() && !self.is_canarying();
         let mut missing = 0;
+        // Replacements of what went out of reach are asked for already.
+        let asked = self.changes.wants.iter().filter(|want| !want.canary).count();
         for alloc in &counted.replace_now {
             // What failed in a failed deployment would fail again.
             if !ready && self.rollout.is_failed() && self.rollout.has(alloc) {
@@ -285,7 +287,7 @@ impl<'s, 'a> Group<'s, 'a> {
             self.changes.desired.stop += 1;
             missing += 1;
         }
-        let mut have = counted.kept.len() + counted.migrating.len() + counted.replace_now.len();
+        let mut have = counted.kept.len() + counted.migrating.len() + counted.replace_now.len() + asked;
         let count = self.group.count as usize;
         for alloc in counted.lost.iter().take(count.saturating_sub(have)) {
             self.changes.wants.push(self.replacement(alloc));

@@ -1,5 +1,7 @@
 //! Chooses nodes for many allocations of one group in one pass over the nodes.
 
+mod explain;
+
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BinaryHeap},
@@ -16,9 +18,6 @@ use crate::{
     score::{Affinities, Fit, Parts, mean_with_spread},
     table::{InFlight, NodeTable, Room, Slot},
 };
-
-/// Best nodes that a metric shows.
-const SHOWN_SCORES: usize = 5;
 
 /// Picks that may be turned down before the nodes are put in order: a look at all of them costs about as much as this
 /// many times the ordering's share.
@@ -100,6 +99,8 @@ struct Running<'a> {
     lending: BTreeMap<Slot, Vec<usize>>,
     /// Room to take back when the pass ends, unless a placement took it.
     lent: BTreeMap<Slot, Room>,
+    /// The best node of all, until something is placed.
+    first: Option<usize>,
 }
 
 impl<'a> Running<'a> {
@@ -111,7 +112,7 @@ impl<'a> Running<'a> {
             lending.entry(lender.slot).or_default().push(at);
         }
         let (sums, parts, buckets, lent) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        let mut running = Self { pass, sums, parts, buckets, heaps: None, offset, lending, lent };
+        let mut running = Self { pass, sums, parts, buckets, heaps: None, offset, lending, lent, first: None };
         let slots: Vec<Slot> = running.lending.keys().copied().collect();
         slots.into_iter().for_each(|slot| running.lend(slot));
         running.score_all();
@@ -119,7 +120,7 @@ impl<'a> Running<'a> {
     }
 
     fn run(mut self, wishes: &[Wish]) -> Outcome {
-        let metric = self.metric();
+        let metric = self.survey();
         let mut choices = Vec::with_capacity(wishes.len());
         let mut failure = None;
         if wishes.len() > 1 {
@@ -154,7 +155,7 @@ impl<'a> Running<'a> {
         }
         self.parts = vec![1; slots.len()];
         if !pass.rules.is_simple() {
-            self.buckets = pass.rules.sort(pass.table, slots);
+            self.buckets = pass.rules.sort(pass.table, slots, &pass.candidates.class_of);
         }
         if let Some(affinities) = &mut pass.affinities {
             for (at, &slot) in slots.iter().enumerate() {
@@ -276,6 +277,9 @@ impl<'a> Running<'a> {
 
     /// Finds the best node that is not set aside.
     fn best(&mut self, aside: &[usize]) -> Option<usize> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         match self.heaps.take() {
             Some(mut heaps) => {
                 let best = heaps.best(self, aside);
@@ -339,6 +343,7 @@ impl<'a> Running<'a> {
 
     /// Puts an allocation on a node if what is exclusive there can be had.
     fn accept(&mut self, at: usize, wish: &Wish) -> Result<Choice, Text> {
+        self.first = None;
         let slot = self.pass.candidates.slots[at];
         let lender = self.lending.get(&slot).and_then(|lenders| lenders.last().copied());
         let resources = self.resources(slot, lender)?;
@@ -407,111 +412,6 @@ impl<'a> Running<'a> {
         }
         self.lend(slot);
     }
-
-    /// Says how the placements of this pass come about: shared by all of them.
-    fn metric(&mut self) -> AllocMetric {
-        let mut metric = self.pass.candidates.metric.clone();
-        let mut best: Vec<(f32, u32, usize)> = Vec::with_capacity(SHOWN_SCORES + 1);
-        for at in 0..self.sums.len() {
-            if self.sums[at] == f32::NEG_INFINITY {
-                self.explain_one(at, &mut metric, Depth::Room);
-                continue;
-            }
-            let total = self.total(at, 0.0);
-            if best.len() == SHOWN_SCORES && best.last().is_some_and(|(worst, _, _)| total <= *worst) {
-                continue;
-            }
-            let place = best.partition_point(|(found, _, _)| *found >= total);
-            best.insert(place, (total, self.tie(at), at));
-            best.truncate(SHOWN_SCORES);
-        }
-        let has_spreads = self.pass.rules.has_spreads();
-        for (_, _, at) in best {
-            let parts = self.parts_of(at);
-            metric.scores.push(parts.show(self.pass.table, self.pass.candidates.slots[at], has_spreads));
-        }
-        metric
-    }
-
-    /// Says why nothing more can be placed.
-    fn explain(&mut self) -> AllocMetric {
-        let mut metric = self.pass.candidates.metric.clone();
-        for at in 0..self.sums.len() {
-            self.explain_one(at, &mut metric, Depth::All);
-        }
-        metric
-    }
-
-    fn explain_one(&mut self, at: usize, metric: &mut AllocMetric, depth: Depth) {
-        let slot = self.pass.candidates.slots[at];
-        let node = self.pass.table.node(slot).clone();
-        if let Some(reason) = self.ruled_out(at, slot) {
-            metric.nodes_filtered += 1;
-            *metric.constraint_filtered.entry(reason).or_default() += 1;
-            if !node.node_class.is_empty() {
-                *metric.class_filtered.entry(node.node_class.clone()).or_default() += 1;
-            }
-            return;
-        }
-        let Some((dimension, missing)) = self.short_of(slot, depth) else { return };
-        if missing > 0 {
-            let least = metric.nearest_miss.entry(dimension.clone()).or_insert(missing);
-            *least = missing.min(*least);
-        }
-        metric.nodes_exhausted += 1;
-        *metric.dimension_exhausted.entry(dimension).or_default() += 1;
-        if !node.node_class.is_empty() {
-            *metric.class_exhausted.entry(node.node_class.clone()).or_default() += 1;
-        }
-    }
-
-    fn ruled_out(&self, at: usize, slot: Slot) -> Option<Text> {
-        let used = &self.pass.used;
-        let taken = match self.pass.rules.distinct_hosts {
-            DistinctHosts::No => false,
-            DistinctHosts::InGroup => used.on(slot, &self.pass.group.name) > 0,
-            DistinctHosts::InJob => used.has(slot),
-        };
-        if taken {
-            return Some("distinct_hosts".into());
-        }
-        let bucket = *self.buckets.get(at)?;
-        self.pass.rules.is_closed(bucket).then(|| self.pass.rules.why_closed(bucket))
-    }
-
-    /// Finds what a node is short of, and by how much where that can be counted.
-    fn short_of(&mut self, slot: Slot, depth: Depth) -> Option<(Text, u64)> {
-        let at = slot as usize;
-        let table = &*self.pass.table;
-        let room = self.pass.ask.room_on(table.node(slot));
-        let dimensions = [
-            ("cpu", room.cpu, table.free_cpu[at]),
-            ("memory", room.memory, table.free_memory[at]),
-            ("disk", room.disk, table.free_disk[at]),
-        ];
-        for (name, wanted, free) in dimensions {
-            if free < wanted {
-                let missing = i64::from(wanted) - i64::from(free);
-                return Some((Text::new_static(name), missing.unsigned_abs()));
-            }
-        }
-        match depth {
-            Depth::Room => None,
-            Depth::All => {
-                let lender = self.lending.get(&slot).and_then(|lenders| lenders.last().copied());
-                self.resources(slot, lender).err().map(|text| (text, 0))
-            }
-        }
-    }
-}
-
-/// How closely a node is looked at to explain it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Depth {
-    /// Countable capacity.
-    Room,
-    /// Ports, cores and devices too.
-    All,
 }
 
 enum Pick {

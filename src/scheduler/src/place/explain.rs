@@ -1,0 +1,214 @@
+//! Why placements came about, or did not.
+
+use model::{AllocMetric, Text};
+
+use super::Running;
+use crate::{
+    rules::DistinctHosts,
+    score::mean_with_spread,
+    table::{NodeTable, Slot},
+};
+
+/// Best nodes that a metric shows.
+const SHOWN_SCORES: usize = 5;
+
+/// The dimensions of countable capacity, in the order in which they are looked at.
+const DIMENSIONS: [&str; 3] = ["cpu", "memory", "disk"];
+
+/// Nodes without room, counted without a look at their names.
+#[derive(Default)]
+struct Shortage {
+    by_class: Vec<[u32; 3]>,
+    least: [Option<i32>; 3],
+}
+
+impl Shortage {
+    fn count(&mut self, class: u32, dimension: usize, missing: i32) {
+        if self.by_class.len() <= class as usize {
+            self.by_class.resize(class as usize + 1, [0; 3]);
+        }
+        self.by_class[class as usize][dimension] += 1;
+        let least = self.least[dimension].get_or_insert(missing);
+        *least = missing.min(*least);
+    }
+
+    fn write_down(&self, table: &NodeTable, metric: &mut AllocMetric) {
+        for (class, counts) in (0..).zip(&self.by_class) {
+            let sum: u32 = counts.iter().sum();
+            metric.nodes_exhausted += sum;
+            let name = table.node_class(class);
+            if sum > 0 && !name.is_empty() {
+                *metric.class_exhausted.entry(name.clone()).or_default() += sum;
+            }
+            for (dimension, count) in DIMENSIONS.iter().zip(counts).filter(|(_, count)| **count > 0) {
+                *metric.dimension_exhausted.entry(Text::new_static(dimension)).or_default() += count;
+            }
+        }
+        for (dimension, least) in DIMENSIONS.iter().zip(self.least) {
+            if let Some(least) = least.and_then(|least| u64::try_from(least).ok()) {
+                metric.nearest_miss.insert(Text::new_static(dimension), least);
+            }
+        }
+    }
+}
+
+/// The best few nodes, best first.
+#[derive(Default)]
+struct Best(Vec<(f32, usize)>);
+
+impl Best {
+    #[inline]
+    fn offer(&mut self, total: f32, at: usize) {
+        if self.0.len() == SHOWN_SCORES && self.0.last().is_some_and(|(worst, _)| total <= *worst) {
+            return;
+        }
+        let place = self.0.partition_point(|(found, _)| *found >= total);
+        self.0.insert(place, (total, at));
+        self.0.truncate(SHOWN_SCORES);
+    }
+}
+
+/// How closely a node is looked at to explain it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Depth {
+    /// Countable capacity.
+    Room,
+    /// Ports, cores and devices too.
+    All,
+}
+
+impl Running<'_> {
+    /// Looks at all nodes once: finds the best, and says how the placements of this pass come about.
+    pub(super) fn survey(&mut self) -> AllocMetric {
+        let mut metric = self.pass.candidates.metric.clone();
+        let mut shortage = Shortage::default();
+        let boosts = self.pass.rules.boosts();
+        let mut best = Best::default();
+        let count = self.sums.len();
+        let mut odd: Vec<usize> = Vec::new();
+        // The offset decides between equals: the first that is seen stays ahead.
+        for at in (self.offset as usize..count).chain(0..(self.offset as usize).min(count)) {
+            let sum = self.sums[at];
+            if sum == f32::NEG_INFINITY {
+                if !self.is_short(at, &mut shortage) {
+                    odd.push(at);
+                }
+                continue;
+            }
+            let boost = match self.buckets.get(at) {
+                None => 0.0,
+                Some(&bucket) => match boosts[bucket as usize] {
+                    Some(boost) => boost,
+                    None => {
+                        odd.push(at);
+                        continue;
+                    }
+                },
+            };
+            best.offer(mean_with_spread(sum, self.parts[at], boost), at);
+        }
+        shortage.write_down(self.pass.table, &mut metric);
+        for at in odd {
+            self.explain_one(at, &mut metric, Depth::Room);
+        }
+        self.first = best.0.first().map(|(_, at)| *at);
+        let has_spreads = self.pass.rules.has_spreads();
+        for (_, at) in best.0 {
+            let parts = self.parts_of(at);
+            metric.scores.push(parts.show(self.pass.table, self.pass.candidates.slots[at], has_spreads));
+        }
+        metric
+    }
+
+    /// Counts a node that is short of countable capacity.
+    fn is_short(&self, at: usize, shortage: &mut Shortage) -> bool {
+        if self.pass.ask.cores > 0 {
+            return false;
+        }
+        let (slot, class) = (self.pass.candidates.slots[at] as usize, self.pass.candidates.class_of[at]);
+        let (table, room) = (&*self.pass.table, self.pass.ask.room);
+        let missing = [
+            room.cpu - table.free_cpu[slot],
+            room.memory - table.free_memory[slot],
+            room.disk - table.free_disk[slot],
+        ];
+        match missing.iter().position(|missing| *missing > 0) {
+            Some(dimension) => {
+                shortage.count(class, dimension, missing[dimension]);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Says why nothing more can be placed.
+    pub(super) fn explain(&mut self) -> AllocMetric {
+        let mut metric = self.pass.candidates.metric.clone();
+        for at in 0..self.sums.len() {
+            self.explain_one(at, &mut metric, Depth::All);
+        }
+        metric
+    }
+
+    fn explain_one(&mut self, at: usize, metric: &mut AllocMetric, depth: Depth) {
+        let slot = self.pass.candidates.slots[at];
+        let node = self.pass.table.node(slot).clone();
+        if let Some(reason) = self.ruled_out(at, slot) {
+            metric.nodes_filtered += 1;
+            *metric.constraint_filtered.entry(reason).or_default() += 1;
+            if !node.node_class.is_empty() {
+                *metric.class_filtered.entry(node.node_class.clone()).or_default() += 1;
+            }
+            return;
+        }
+        let Some((dimension, missing)) = self.short_of(slot, depth) else { return };
+        if missing > 0 {
+            let least = metric.nearest_miss.entry(dimension.clone()).or_insert(missing);
+            *least = missing.min(*least);
+        }
+        metric.nodes_exhausted += 1;
+        *metric.dimension_exhausted.entry(dimension).or_default() += 1;
+        if !node.node_class.is_empty() {
+            *metric.class_exhausted.entry(node.node_class.clone()).or_default() += 1;
+        }
+    }
+
+    fn ruled_out(&self, at: usize, slot: Slot) -> Option<Text> {
+        let used = &self.pass.used;
+        let taken = match self.pass.rules.distinct_hosts {
+            DistinctHosts::No => false,
+            DistinctHosts::InGroup => used.on(slot, &self.pass.group.name) > 0,
+            DistinctHosts::InJob => used.has(slot),
+        };
+        if taken {
+            return Some("distinct_hosts".into());
+        }
+        let bucket = *self.buckets.get(at)?;
+        self.pass.rules.is_closed(bucket).then(|| self.pass.rules.why_closed(bucket))
+    }
+
+    /// Finds what a node is short of, and by how much where that can be counted.
+    fn short_of(&mut self, slot: Slot, depth: Depth) -> Option<(Text, u64)> {
+        let at = slot as usize;
+        let table = &*self.pass.table;
+        let room = self.pass.ask.room_on(table.node(slot));
+        let dimensions = [
+            (room.cpu, table.free_cpu[at]),
+            (room.memory, table.free_memory[at]),
+            (room.disk, table.free_disk[at]),
+        ];
+        for (name, (wanted, free)) in DIMENSIONS.into_iter().zip(dimensions) {
+            if free < wanted {
+                let missing = i64::from(wanted) - i64::from(free);
+                return Some((Text::new_static(name), missing.unsigned_abs()));
+            }
+        }
+        match depth {
+            Depth::Room => None,
+            Depth::All => {
+                let lender = self.lending.get(&slot).and_then(|lenders| lenders.last().copied());
+                self.resources(slot, lender).err().map(|text| (text, 0))
+            }
+        }
+    }
+}
