@@ -1,6 +1,6 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AllocatedResources, Allocation, AssignedPort, Node, Text, Usage};
+use model::{AllocId, AllocatedResources, Allocation, AssignedPort, Node, Text, Usage};
 
 /// What is short on a node. `Display` gives the words that a user sees among a placement's metrics.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -133,8 +133,8 @@ pub fn available(node: &Node) -> Usage {
 /// The one function that decides it: the scheduler places by it, the store refuses plans by it and the invariant
 /// checker recomputes every node with it. It counts allocations that hold their resources ([`Allocation::occupies`])
 /// and skips the others. One that the servers stopped keeps what it holds until its client says that it is over, with
-/// one exception: it hands over to the allocation that names it as `previous` or among `preempted` and that is on the
-/// same node. That one's client starts it only when the other is gone.
+/// one exception: it lends it to the allocation that names it as `previous` or among `preempted` and that is on the same
+/// node, and whose client starts it only when the other is gone. The two take as much as the larger of them.
 ///
 /// Memory is counted as reserved: what tasks may use beyond that is bounded on the node, not here.
 ///
@@ -143,19 +143,20 @@ pub fn available(node: &Node) -> Usage {
 /// The first dimension that is short.
 pub fn fits<'a>(node: &Node, allocs: impl IntoIterator<Item = &'a Allocation>) -> Result<Usage, Misfit> {
     let allocs: Vec<_> = allocs.into_iter().filter(|alloc| alloc.occupies()).collect();
-    let heirs = allocs.iter().filter_map(|alloc| alloc.extra.as_deref());
-    let handed_over: BTreeSet<_> =
-        heirs.flat_map(|extra| extra.previous.iter().chain(&extra.preempted)).copied().collect();
-    let (mut used, mut count) = (Usage::default(), 0_u32);
+    let loans = Loans::of(&allocs);
     let mut exclusive = Exclusive::new(node);
-    for alloc in allocs {
-        if alloc.server_terminal() && handed_over.contains(&alloc.id) {
-            continue;
-        }
+    let (mut used, mut count) = (Usage::default(), 0_u32);
+    for alloc in &allocs {
         used.add(alloc.resources.usage());
-        exclusive.take(&alloc.resources)?;
-        count += 1;
+        if !loans.lends(alloc.id) {
+            exclusive.take(&alloc.resources, &[])?;
+            count += 1;
+        }
     }
+    for lender in allocs.iter().filter(|alloc| loans.lends(alloc.id)) {
+        exclusive.take(&lender.resources, &loans.heirs_of(lender.id))?;
+    }
+    used.sub(loans.lent());
     if node.max_allocs > 0 && count > node.max_allocs {
         return Err(Misfit::MaxAllocs { most: node.max_allocs });
     }
@@ -172,6 +173,73 @@ pub fn fits<'a>(node: &Node, allocs: impl IntoIterator<Item = &'a Allocation>) -
     Ok(used)
 }
 
+/// Which stopping allocations lend what they hold, and to whom. Empty on most nodes.
+#[derive(Default)]
+struct Loans<'a> {
+    lenders: BTreeMap<AllocId, &'a Allocation>,
+    /// By lender.
+    heirs: BTreeMap<AllocId, &'a Allocation>,
+}
+
+impl<'a> Loans<'a> {
+    fn of(allocs: &[&'a Allocation]) -> Self {
+        let mut loans = Self::default();
+        if allocs.iter().all(|alloc| alloc.extra.is_none()) {
+            return loans;
+        }
+        let stopping = allocs.iter().filter(|alloc| alloc.server_terminal());
+        let stopping: BTreeMap<_, _> = stopping.map(|alloc| (alloc.id, *alloc)).collect();
+        for heir in allocs {
+            let extra = heir.extra();
+            for id in extra.previous.iter().chain(&extra.preempted) {
+                let Some(lender) = stopping.get(id) else { continue };
+                // What one lends, it lends once.
+                if !loans.heirs.contains_key(id) {
+                    loans.lenders.insert(*id, lender);
+                    loans.heirs.insert(*id, heir);
+                }
+            }
+        }
+        loans
+    }
+
+    fn lends(&self, id: AllocId) -> bool {
+        self.heirs.contains_key(&id)
+    }
+
+    /// Lists who gets what a lender holds: its heir, the heir of that one if it stops too, and so on.
+    fn heirs_of(&self, lender: AllocId) -> Vec<&'a AllocatedResources> {
+        let mut found = Vec::new();
+        let mut next = self.heirs.get(&lender);
+        // An allocation names only older ones, so this ends; the bound is for rows that say otherwise.
+        while let Some(heir) = next.filter(|_| found.len() <= self.heirs.len()) {
+            found.push(&*heir.resources);
+            next = self.heirs.get(&heir.id);
+        }
+        found
+    }
+
+    /// Adds up what is counted twice: for each heir what it borrows, at most what it needs.
+    fn lent(&self) -> Usage {
+        let mut offered: BTreeMap<AllocId, (Usage, Usage)> = BTreeMap::new();
+        for (id, heir) in &self.heirs {
+            let (offer, _) =
+                offered.entry(heir.id).or_insert_with(|| (Usage::default(), heir.resources.usage()));
+            offer.add(self.lenders[id].resources.usage());
+        }
+        let mut lent = Usage::default();
+        for (offer, need) in offered.into_values() {
+            lent.add(Usage {
+                cpu_shares: offer.cpu_shares.min(need.cpu_shares),
+                memory_mb: offer.memory_mb.min(need.memory_mb),
+                memory_max_mb: offer.memory_max_mb.min(need.memory_max_mb),
+                disk_mb: offer.disk_mb.min(need.disk_mb),
+            });
+        }
+        lent
+    }
+}
+
 /// What has one owner at a time: cores, ports, device instances.
 struct Exclusive<'a> {
     node: &'a Node,
@@ -186,23 +254,27 @@ impl<'a> Exclusive<'a> {
         Self { node, cores: BTreeSet::new(), devices: BTreeSet::new(), ports: None }
     }
 
-    fn take(&mut self, resources: &AllocatedResources) -> Result<(), Misfit> {
+    /// Takes what an allocation holds; what one of its heirs took already, it lends.
+    fn take(&mut self, resources: &AllocatedResources, heirs: &[&AllocatedResources]) -> Result<(), Misfit> {
         for core in resources.cores() {
             let owned = self.node.resources.capacity.cores.contains(&core)
                 && !self.node.reserved.cores.contains(&core);
-            if !owned || !self.cores.insert(core) {
+            let lent = || heirs.iter().any(|heir| heir.cores().any(|other| other == core));
+            if !owned || !(self.cores.insert(core) || lent()) {
                 return Err(Misfit::Cores { core });
             }
         }
         for port in &resources.ports {
-            self.ports.get_or_insert_with(|| UsedPorts::of_node(self.node)).take(port)?;
+            let same = |other: &AssignedPort| other.value == port.value && other.host_ip == port.host_ip;
+            let lent = || heirs.iter().any(|heir| heir.ports.iter().any(same));
+            let taken = self.ports.get_or_insert_with(|| UsedPorts::of_node(self.node)).take(port);
+            taken.or_else(|misfit| if lent() { Ok(()) } else { Err(misfit) })?;
         }
-        for device in resources.tasks.iter().flat_map(|task| &task.devices) {
-            for id in &device.ids {
-                let key = (device.vendor.clone(), device.kind.clone(), device.name.clone(), id.clone());
-                if !self.has_device(&key) || !self.devices.insert(key) {
-                    return Err(Misfit::Device { device: id.clone() });
-                }
+        for key in device_keys(resources) {
+            let lent = || heirs.iter().any(|heir| device_keys(heir).any(|other| other == key));
+            let owned = self.has_device(&key);
+            if !owned || !(self.devices.insert(key.clone()) || lent()) {
+                return Err(Misfit::Device { device: key.3 });
             }
         }
         Ok(())
@@ -216,4 +288,13 @@ impl<'a> Exclusive<'a> {
                 && device.instances.iter().any(|(instance, _)| instance == id)
         })
     }
+}
+
+/// Lists the device instances that an allocation holds: vendor, type, name, id.
+fn device_keys(resources: &AllocatedResources) -> impl Iterator<Item = (Text, Text, Text, Text)> + '_ {
+    let devices = resources.tasks.iter().flat_map(|task| &task.devices);
+    devices.flat_map(|device| {
+        let key = |id: &Text| (device.vendor.clone(), device.kind.clone(), device.name.clone(), id.clone());
+        device.ids.iter().map(key)
+    })
 }

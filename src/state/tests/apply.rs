@@ -166,6 +166,35 @@ fn a_port_has_one_owner_until_its_client_lets_go() {
 }
 
 #[test]
+fn a_stopping_allocation_lends_no_more_than_its_heir_needs() {
+    let mut region = Region::with_nodes(1);
+    let node = region.node_id(0);
+    region.register(job("web", 1));
+    let mut large = region.plan(&key("web"), node, 1, Some(8080));
+    let mut held = resources(Some(8080));
+    held.tasks[0].cpu_shares = 800;
+    large.resources[0] = std::sync::Arc::new(held);
+    let lender = large.placements[0].id;
+    region.apply(apply_plan(large));
+    let mut small = region.plan(&key("web"), node, 1, None);
+    small.stops.push(stop(lender));
+    small.placements[0].links = links(lender);
+    region.apply(apply_plan(small));
+    let row = region.state().node(node).expect("it is there");
+    let used = state::fits(row, region.state().allocs_by_node(node).map(|alloc| &**alloc)).expect("they fit");
+    assert_eq!((used.cpu_shares, used.memory_mb), (800, 64), "the larger of the two, while both are there");
+    let stranger = region.plan(&key("web"), node, 3, None);
+    let applied = region.apply(apply_plan(stranger));
+    assert!(matches!(applied.outcome, Outcome::Plans { rejected } if rejected.len() == 1));
+    let same_port = region.plan(&key("web"), node, 1, Some(8080));
+    let applied = region.apply(apply_plan(same_port));
+    assert!(
+        matches!(applied.outcome, Outcome::Plans { rejected } if rejected.len() == 1),
+        "it still listens there"
+    );
+}
+
+#[test]
 fn a_plan_applied_twice_places_once() {
     let mut region = Region::with_nodes(1);
     region.register(job("web", 1));
