@@ -5,7 +5,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use control::{Moment, blocked::Blocked, broker, broker::Broker, collection, collection::Thresholds, liveness};
+use control::{
+    Moment, blocked::Blocked, broker, broker::Broker, collection, collection::Thresholds, deployments::Deployments, drain,
+    liveness, periodic::Periodic,
+};
 use model::{NodeId, Timestamp};
 use protocol::{Command, Plan};
 use raft::{Leadership, ReadMode};
@@ -190,6 +193,8 @@ struct Leader {
     broker: Broker,
     blocked: Blocked,
     liveness: liveness::Liveness,
+    deployments: Deployments,
+    periodic: Periodic,
     scheduler: Scheduler,
     rounds: VecDeque<Round>,
     outbox: VecDeque<Command>,
@@ -204,12 +209,14 @@ impl Leader {
         let started = inner.env.now();
         let env = inner.env.clone();
         let mut draw = || env.random_u128();
-        let moment = Moment { elapsed: Duration::ZERO, wall: Timestamp(env.wall()), draw: &mut draw };
+        let mut moment = Moment { elapsed: Duration::ZERO, wall: Timestamp(env.wall()), draw: &mut draw };
         let broker = Broker::new(broker::Config::STANDARD, &snapshot, &moment);
         let (blocked, woken) = Blocked::new(&snapshot, &moment);
         let mut config = liveness::Config::STANDARD;
         config.grace = inner.config.node_grace;
         let liveness = liveness::Liveness::new(config, &snapshot, &moment);
+        let (deployments, commands) = Deployments::new(&snapshot, &mut moment);
+        let periodic = Periodic::new(&snapshot, &moment);
         let mut scheduler = Scheduler::new();
         scheduler.rebuild(&snapshot);
         let collect_at = started + inner.config.gc_interval;
@@ -219,9 +226,11 @@ impl Leader {
             broker,
             blocked,
             liveness,
+            deployments,
+            periodic,
             scheduler,
             rounds: VecDeque::new(),
-            outbox: VecDeque::new(),
+            outbox: commands.into(),
             proposing: None,
             collect_at,
             last_tick: started,
@@ -258,6 +267,13 @@ impl Leader {
             leader.upsert(woken);
             let commands = leader.liveness.step(&snapshot, now, liveness::Input::Applied(changes));
             leader.outbox.extend(commands);
+            let commands = leader.deployments.applied(&snapshot, changes, now);
+            leader.outbox.extend(commands);
+            leader.periodic.applied(changes, now);
+            // A drain moves when its node, or what runs on it or replaces it, does.
+            if snapshot.nodes().any(|node| node.drain.is_some()) {
+                leader.outbox.extend(drain::step(&snapshot, now));
+            }
         });
         let paused = snapshot.scheduler_config().pause_eval_broker;
         if changes.tables().contains(&state::Table::SchedulerConfig) {
@@ -284,6 +300,11 @@ impl Leader {
             leader.upsert(woken);
             let commands = leader.liveness.step(&snapshot, now, liveness::Input::Tick);
             leader.outbox.extend(commands);
+            let commands = leader.deployments.tick(&snapshot, now);
+            leader.outbox.extend(commands);
+            let commands = leader.periodic.tick(&snapshot, now);
+            leader.outbox.extend(commands);
+            leader.outbox.extend(drain::step(&snapshot, now));
         });
         if self.inner.env.now() >= self.collect_at {
             self.collect_at = self.inner.env.now() + self.inner.config.gc_interval;
@@ -294,8 +315,16 @@ impl Leader {
 
     fn next_tick(&mut self) -> Duration {
         let until_collect = self.collect_at.saturating_duration_since(self.inner.env.now());
+        let snapshot = self.inner.hub.snapshot();
         let rest = self.with(|leader, now| {
-            [leader.broker.next_tick(now), leader.liveness.next_tick(now)].into_iter().flatten().min()
+            let ticks = [
+                leader.broker.next_tick(now),
+                leader.liveness.next_tick(now),
+                leader.deployments.next_tick(now),
+                leader.periodic.next_tick(now),
+                drain::next_tick(&snapshot, now),
+            ];
+            ticks.into_iter().flatten().min()
         });
         rest.unwrap_or(IDLE_MAX).min(until_collect).min(IDLE_MAX)
     }

@@ -37,6 +37,10 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// Time for a node to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for the region to have a leader: a server that has just started is elected within a few milliseconds when it is
+/// alone, and within an election's time otherwise.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Nodes connected to this server. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
@@ -260,6 +264,7 @@ impl Session {
         mut inbound: Inbound,
         streams: mpsc::Sender<Stream>,
     ) -> Result<(), Ended> {
+        self.wait_for_leader().await;
         self.register(node).await?;
         // The leader's loop is gone only when the server stops.
         let _ = self.inner.leader.send(LeaderInput::SessionOpened(self.node_id, self.generation)).await;
@@ -314,6 +319,19 @@ impl Session {
                     let _ = streams.send(stream).await;
                 }
                 Event::Incoming(Some(Incoming::Request(_) | Incoming::Datagram(_))) => {}
+            }
+        }
+    }
+
+    /// Waits until someone leads, or long enough; what follows says why when nobody does.
+    async fn wait_for_leader(&self) {
+        let mut leadership = self.inner.raft.leadership();
+        let deadline = self.inner.env.now() + LEADER_TIMEOUT;
+        while !self.inner.raft.is_leader() {
+            tokio::select! {
+                biased;
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = self.inner.env.sleep_until(deadline) => return,
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     fs::OpenOptions,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -76,13 +76,31 @@ pub fn parse_level(name: &str) -> Option<Level> {
 ///
 /// When the file can not be opened.
 pub fn start(level: &str, json: bool, file: Option<PathBuf>) -> io::Result<Monitor> {
-    let lines = broadcast::Sender::new(LINES_MAX);
-    let monitor = Monitor { lines: lines.clone() };
-    let file = match file {
+    let output = Output { file: open(file)?, stderr: true };
+    Ok(install(level, json, output))
+}
+
+/// Starts the log into a file alone: standard output and error belong to whoever shows something else there.
+///
+/// # Errors
+///
+/// When the file can not be opened.
+pub fn start_to_file(level: &str, path: &Path) -> io::Result<Monitor> {
+    let output = Output { file: open(Some(path.to_owned()))?, stderr: false };
+    Ok(install(level, false, output))
+}
+
+fn open(path: Option<PathBuf>) -> io::Result<Arc<Mutex<Option<std::fs::File>>>> {
+    let file = match path {
         Some(path) => Some(OpenOptions::new().append(true).create(true).open(path)?),
         None => None,
     };
-    let output = Output { file: Arc::new(Mutex::new(file)) };
+    Ok(Arc::new(Mutex::new(file)))
+}
+
+fn install(level: &str, json: bool, output: Output) -> Monitor {
+    let lines = broadcast::Sender::new(LINES_MAX);
+    let monitor = Monitor { lines: lines.clone() };
     let level = if level.eq_ignore_ascii_case("off") { "off".to_owned() } else { level.to_ascii_lowercase() };
     // Libraries below the agent speak up only when something is wrong.
     let filter = format!("{level},openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,rustls=warn,hyper=warn,bollard=warn,h2=warn");
@@ -96,13 +114,14 @@ pub fn start(level: &str, json: bool, file: Option<PathBuf>) -> io::Result<Monit
     ));
     // A second agent in one process, as in a test, keeps the first one's log.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(monitor)
+    monitor
 }
 
 /// Standard error and the file.
 #[derive(Clone)]
 struct Output {
     file: Arc<Mutex<Option<std::fs::File>>>,
+    stderr: bool,
 }
 
 impl Write for Output {
@@ -110,7 +129,9 @@ impl Write for Output {
         if let Some(file) = &mut *self.file.lock() {
             file.write_all(bytes)?;
         }
-        io::stderr().write_all(bytes)?;
+        if self.stderr {
+            io::stderr().write_all(bytes)?;
+        }
         Ok(bytes.len())
     }
 
