@@ -9,7 +9,8 @@ pub(crate) fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, HttpEr
     match rest {
         "leader" => Reply::json(&server.raft().leader().map(|leader| leader.addr).unwrap_or_default()),
         "peers" => {
-            let mut peers: Vec<String> = server.raft().members().peers().map(|peer| peer.addr.clone()).collect();
+            let mut peers: Vec<String> = 
+                server.raft().members().peers.values().map(|peer| peer.addr.clone()).collect();
             peers.sort_unstable();
             Reply::json(&peers)
         }
