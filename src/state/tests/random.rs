@@ -139,27 +139,7 @@ fn command_of(region: &mut Region, step: Step) -> Option<Command> {
             Command::DeregisterJob { key, purge, no_shutdown_delay: purge, eval, now: now() }
         }
         Step::Place { job, node, count, port, replace } => {
-            let (key, node) = (key(&name(job)), region.node_id(node.into()));
-            region.state().job(&key)?;
-            let mut plan = region.plan(&key, node, if port.is_some() { 1 } else { count.into() }, port);
-            if replace {
-                let old = region
-                    .state()
-                    .allocs_by_job(&key)
-                    .find(|alloc| !alloc.terminal())
-                    .map(|alloc| alloc.id)?;
-                plan.stops.push(stop(old));
-                plan.placements[0].links = links(old);
-            }
-            if count == 6 {
-                let id = DeploymentId::from_random(region.next_id());
-                plan.deployment = Some(region.deployment(&key, id));
-                for placement in &mut plan.placements {
-                    placement.links.get_or_insert_default().deployment = Some(id);
-                }
-            }
-            plan.eval.queued.insert("web".into(), u32::from(count) % 3);
-            apply_plan(plan)
+            place(region, &name(job), node, count, port, replace)?
         }
         Step::Client { alloc, status, healthy } => {
             let alloc = pick(region.state().allocs(), alloc)?;
@@ -215,6 +195,33 @@ fn command_of(region: &mut Region, step: Step) -> Option<Command> {
             nodes: vec![],
         },
     })
+}
+
+fn place(
+    region: &mut Region,
+    job: &str,
+    node: u8,
+    count: u8,
+    port: Option<u16>,
+    replace: bool,
+) -> Option<Command> {
+    let (key, node) = (key(job), region.node_id(node.into()));
+    region.state().job(&key)?;
+    let mut plan = region.plan(&key, node, if port.is_some() { 1 } else { count.into() }, port);
+    if replace {
+        let old = region.state().allocs_by_job(&key).find(|alloc| !alloc.terminal()).map(|alloc| alloc.id)?;
+        plan.stops.push(stop(old));
+        plan.placements[0].links = links(old);
+    }
+    if count == 6 {
+        let id = DeploymentId::from_random(region.next_id());
+        plan.deployment = Some(region.deployment(&key, id));
+        for placement in &mut plan.placements {
+            placement.links.get_or_insert_default().deployment = Some(id);
+        }
+    }
+    plan.eval.queued.insert("web".into(), u32::from(count) % 3);
+    Some(apply_plan(plan))
 }
 
 fn pick<T>(rows: impl Iterator<Item = T>, at: u8) -> Option<T> {

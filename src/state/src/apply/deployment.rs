@@ -35,6 +35,21 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Does what follows from a health that a user told.
+    pub(super) fn follow_health(
+        &mut self,
+        update: Option<&DeploymentUpdate>,
+        job: Option<&Job>,
+        eval: Option<&Evaluation>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        match update {
+            Some(update) => self.update_deployment(update, job, eval, now)?,
+            None => self.put_evals(eval),
+        }
+        Ok(())
+    }
+
     /// Sets a deployment's status; one that is over stays so. Success makes the job's version stable.
     pub(super) fn set_deployment_status(&mut self, update: &DeploymentUpdate, now: Timestamp) {
         let Some(known) = self.state.deployment(update.id).filter(|known| known.status.is_active()) else {
