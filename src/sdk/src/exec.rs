@@ -158,8 +158,8 @@ impl ExecOutputHalf {
     }
 }
 
-/// Encodes bytes the way a login header wants them.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+/// Encodes bytes as base64 text with padding.
+pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

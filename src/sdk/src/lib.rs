@@ -29,7 +29,7 @@ pub use allocs::AllocStopOptions;
 pub use client::{Client, RawRequest, RawResponse};
 pub use config::{Address, BadAddress, Config};
 pub use error::RequestError;
-pub use exec::{ExecCommand, ExecError, ExecInputHalf, ExecOutputHalf};
+pub use exec::{ExecCommand, ExecError, ExecInputHalf, ExecOutputHalf, base64};
 pub use files::{LogKind, LogQuery, Origin};
 pub use jobs::{DeregisterOptions, RegisterOptions};
 pub use operator::MonitorOptions;
