@@ -113,6 +113,8 @@ pub struct View {
     pub live: Vec<Arc<Live>>,
     /// When the allocation ended, for collection.
     pub ended_at: Mutex<Option<Timestamp>>,
+    /// Turns true when nothing of the allocation runs or will run.
+    pub over: watch::Sender<bool>,
 }
 
 impl View {
@@ -132,6 +134,8 @@ pub struct Start {
     pub job: Arc<Job>,
     /// What an earlier agent knew of its tasks.
     pub tasks: std::collections::BTreeMap<Text, TaskRow>,
+    /// The allocation whose place it takes on this node, until that is over.
+    pub after: Option<watch::Receiver<bool>>,
 }
 
 /// Begins to run an allocation, or takes it up again.
@@ -148,6 +152,7 @@ enum Event {
     Asked(Request),
     Noted(Note),
     LookAgain,
+    PredecessorOver,
     Stopped,
 }
 
@@ -167,6 +172,7 @@ struct Runner {
     verdict: Option<AllocHealth>,
     look_at: Option<Timestamp>,
     destroyed: Option<oneshot::Sender<()>>,
+    after: Option<watch::Receiver<bool>>,
 }
 
 /// How far a stop is: leaders, then main tasks, then sidecars.
@@ -205,7 +211,8 @@ impl Runner {
         };
         let live = rows.iter().map(|_| Arc::new(Live::default())).collect();
         let assigned = Arc::new(ArcSwap::from_pointee(Assigned { alloc: start.alloc, job: start.job }));
-        let view = View { assigned, dir, told: Mutex::new(told), live, ended_at: Mutex::new(None) };
+        let over = watch::Sender::new(false);
+        let view = View { assigned, dir, told: Mutex::new(told), live, ended_at: Mutex::new(None), over };
         let (note_sender, notes) = mpsc::channel(NOTES_MAX);
         let none: Arc<[bool]> = vec![false; rows.len()].into();
         Self {
@@ -224,6 +231,7 @@ impl Runner {
             verdict: None,
             look_at: None,
             destroyed: None,
+            after: start.after,
         }
     }
 
@@ -244,6 +252,7 @@ impl Runner {
                 Event::Asked(request) => self.asked(request).await,
                 Event::Noted(note) => self.noted(note),
                 Event::LookAgain => {}
+                Event::PredecessorOver => self.after = None,
                 Event::Stopped => return,
             }
             self.settle();
@@ -264,12 +273,20 @@ impl Runner {
                 None => std::future::pending().await,
             }
         };
+        let predecessor = async {
+            match &mut self.after {
+                // A runner that is gone leaves nothing behind.
+                Some(over) => drop(over.wait_for(|over| *over).await),
+                None => std::future::pending().await,
+            }
+        };
         let shutdown = self.context.env.shutdown();
         tokio::select! {
             biased;
             () = shutdown.wait() => Event::Stopped,
             note = self.notes.recv() => note.map_or(Event::Stopped, Event::Noted),
             request = self.requests.recv() => request.map_or(Event::Stopped, Event::Asked),
+            () = predecessor => Event::PredecessorOver,
             () = again => Event::LookAgain,
         }
     }
@@ -486,7 +503,11 @@ impl Runner {
             self.follow(consequence, now);
         }
         self.advance_stop();
-        let gates: Arc<[bool]> = lifecycle::may_start(tasks, &self.states, self.stopping.is_some()).into();
+        let mut gates = lifecycle::may_start(tasks, &self.states, self.stopping.is_some());
+        if self.after.is_some() {
+            gates.fill(false);
+        }
+        let gates: Arc<[bool]> = gates.into();
         self.gates.send_if_modified(|current| {
             let changed = *current != gates;
             *current = gates;
@@ -570,6 +591,9 @@ impl Runner {
 
     /// Puts what changed into the outbox.
     fn tell(&self) {
+        if lifecycle_over(&self.states) {
+            self.view.over.send_replace(true);
+        }
         let (status, words) = lifecycle::status(&self.states);
         let mut told = self.view.told.lock();
         let same = told.client_status == status && *told.task_states == *self.states && told.health == self.verdict;

@@ -7,18 +7,20 @@ use std::{
 
 use arc_swap::ArcSwap;
 use driver::{Driver, Signal, TaskId};
-use model::{AllocId, ClientStatus, DesiredStatus, Job, JobKey, Node, NodeId, Text};
+use model::{AllocId, AllocRecord, ClientStatus, DesiredStatus, Job, JobKey, Node, NodeId, Text};
 use parking_lot::Mutex;
 use protocol::session::{AllocUpdate, Assignments};
 use runtime::Env;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     alloc_dir::AllocDir,
     alloc_runner::{self, AskError, Handle, Request, Start, View},
     context::{Context, Drivers},
     journal::{Journal, OpenError, Remembered},
+    metadata::Metadata,
     outbox::Outbox,
+    stats::Sampler,
     task_runner::Assigned,
 };
 
@@ -56,6 +58,8 @@ struct Inner {
     config: Config,
     allocs: Mutex<Allocs>,
     node_changed: Notify,
+    sampler: Sampler,
+    metadata: Metadata,
 }
 
 #[derive(Debug, Default)]
@@ -64,13 +68,23 @@ struct Allocs {
     jobs: BTreeMap<JobRef, Arc<Job>>,
 }
 
+impl Allocs {
+    /// Finds the allocation on this node that holds what this one is to have: it must be over before this one starts.
+    fn predecessor(&self, alloc: &AllocRecord) -> Option<watch::Receiver<bool>> {
+        let previous = alloc.extra.as_ref()?.previous?;
+        Some(self.running.get(&previous)?.view.over.subscribe())
+    }
+}
+
 impl Client {
     /// Makes a client and takes up what an earlier one left.
     ///
     /// # Errors
     ///
     /// When the journal can not be opened.
-    pub fn start(env: &Env, config: Config, node: Node, drivers: Vec<Arc<dyn Driver>>) -> Result<Self, OpenError> {
+    pub fn start(env: &Env, config: Config, mut node: Node, drivers: Vec<Arc<dyn Driver>>) -> Result<Self, OpenError> {
+        let metadata = Metadata::open(&node.meta, config.state_dir.as_deref());
+        node.meta = metadata.merged();
         let (journal, remembered) = match &config.state_dir {
             Some(dir) => Journal::open(env, dir)?,
             None => (Journal::nowhere(), Vec::new()),
@@ -92,6 +106,8 @@ impl Client {
                 config,
                 allocs: Mutex::default(),
                 node_changed: Notify::new(),
+                sampler: Sampler::default(),
+                metadata,
             }),
         };
         client.restore(remembered);
@@ -106,7 +122,8 @@ impl Client {
             let id = alloc.id;
             let key = (job.key.clone(), job.create_index, job.version);
             let job = allocs.jobs.entry(key).or_insert(job).clone();
-            let handle = alloc_runner::spawn(&self.inner.context, Start { alloc, job, tasks });
+            let after = allocs.predecessor(&alloc);
+            let handle = alloc_runner::spawn(&self.inner.context, Start { alloc, job, tasks, after });
             allocs.running.insert(id, handle);
         }
     }
@@ -175,6 +192,16 @@ impl Client {
         self.inner.context.drivers.0.values().cloned().collect()
     }
 
+    /// What was measured last.
+    pub(crate) fn sampler(&self) -> &Sampler {
+        &self.inner.sampler
+    }
+
+    /// The record of the node's metadata.
+    pub(crate) fn metadata_record(&self) -> &Metadata {
+        &self.inner.metadata
+    }
+
     /// What waits to be handed in.
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.inner.context.outbox
@@ -228,7 +255,8 @@ impl Client {
                         requests.push((handle.clone(), Request::Update(Assigned { alloc, job })));
                     }
                 } else if alloc.desired == DesiredStatus::Run && !alloc.client_status.is_terminal() {
-                    let start = Start { alloc, job, tasks: BTreeMap::new() };
+                    let after = allocs.predecessor(&alloc);
+                    let start = Start { alloc, job, tasks: BTreeMap::new(), after };
                     let id = start.alloc.id;
                     let handle = alloc_runner::spawn(&self.inner.context, start);
                     allocs.running.insert(id, handle);

@@ -143,16 +143,3 @@ pub fn main_dead(now: Timestamp) -> TaskEvent {
 pub fn unhealthy(why: &str, now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::AllocUnhealthy, now).saying(why)
 }
-
-/// It could not be found again after a restart of the agent.
-pub fn failed_restoring(error: &str, now: Timestamp) -> TaskEvent {
-    TaskEvent::new(Kind::FailedRestoring, now).saying(format!(
-        "failed to restore task; will not run until server is contacted, or is started again: {error}"
-    ))
-}
-
-/// It ran for longer than it may.
-pub fn max_run_duration(limit: Duration, now: Timestamp) -> TaskEvent {
-    TaskEvent::new(Kind::MaxRunDuration, now)
-        .saying(format!("Allocation ran for longer than its limit of {}", duration_text(limit)))
-}

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use driver::{
-    CpuResources, Driver, DriverNetwork, FsIsolation, LogConfig, MemoryResources, NetworkIsolation, Port, Resources,
+    CpuResources, Driver, FsIsolation, LogConfig, MemoryResources, NetworkIsolation, Port, Resources,
     Signal, TaskConfig, TaskDirs, TaskId,
 };
 use model::{AllocRecord, Job, Node, Task, TaskGroup};
@@ -184,12 +184,5 @@ impl Subject<'_> {
             searches: dns.searches.clone(),
             options: dns.options.clone(),
         })
-    }
-}
-
-/// Adds what is known only once the driver gave the task an address.
-pub fn add_driver_network(env: &mut TaskEnv, network: &DriverNetwork) {
-    for (label, port) in &network.port_map {
-        env.set(format!("NOMAD_PORT_{label}"), port.to_string());
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use model::{AllocId, Allocation, Job, JobKey, Node, NodeEvent, NodeId, NodeStatus, Text, Timestamp};
+use model::{AllocId, Allocation, ClientStatus, Job, JobKey, Node, NodeEvent, NodeId, NodeStatus, Text, Timestamp};
 use parking_lot::Mutex;
 use protocol::{
     Command, Named, NodeStatusUpdate, decode, encode,
@@ -405,7 +405,8 @@ impl Session {
         if dirty.everything {
             assignments.complete = true;
             for alloc in snapshot.allocs_by_node(self.node_id) {
-                if alloc.client_status.is_terminal() {
+                // One that counts as lost may still run there, and then has to stop.
+                if alloc.client_status.is_terminal() && alloc.client_status != ClientStatus::Lost {
                     assignments.kept.push(alloc.id);
                 } else {
                     self.add(&mut assignments, alloc);
