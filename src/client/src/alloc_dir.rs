@@ -131,7 +131,8 @@ pub fn can_mount() -> bool {
 }
 
 fn make(path: &Path, mode: u32) -> Result<(), BuildError> {
-    let made = fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+    let made =
+        fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
     made.map_err(|source| BuildError { path: path.to_owned(), source })
 }
 
@@ -139,7 +140,8 @@ fn make(path: &Path, mode: u32) -> Result<(), BuildError> {
 fn make_open(path: &Path, mode: u32) -> Result<(), BuildError> {
     make(path, mode)?;
     if can_mount() {
-        chown(path, Some(NOBODY), Some(NOBODY)).map_err(|source| BuildError { path: path.to_owned(), source })?;
+        chown(path, Some(NOBODY), Some(NOBODY))
+            .map_err(|source| BuildError { path: path.to_owned(), source })?;
     }
     Ok(())
 }

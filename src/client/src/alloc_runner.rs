@@ -400,7 +400,11 @@ impl Runner {
 
     async fn update(&mut self, assigned: Assigned) {
         let stop = assigned.alloc.desired != DesiredStatus::Run;
-        let at_once = assigned.alloc.extra.as_ref().is_some_and(|extra| extra.transition.no_shutdown_delay == Some(true));
+        let at_once = assigned
+            .alloc
+            .extra
+            .as_ref()
+            .is_some_and(|extra| extra.transition.no_shutdown_delay == Some(true));
         let deployment = |alloc: &AllocRecord| alloc.extra.as_ref().and_then(|extra| extra.deployment);
         let new_deployment = deployment(&assigned.alloc) != deployment(&self.view.assigned.load().alloc);
         let entries = vec![Entry::Job(assigned.job.clone()), Entry::Alloc(assigned.alloc.clone())];
@@ -526,7 +530,8 @@ impl Runner {
             Consequence::MainDead => events::main_dead(now),
         };
         for at in 0..self.states.len() {
-            if self.states[at].state != TaskRunState::Dead && self.stopping.is_none() && !self.is_poststop(at) {
+            if self.states[at].state != TaskRunState::Dead && self.stopping.is_none() && !self.is_poststop(at)
+            {
                 self.wish(at, Wish::Note(cause.clone()));
             }
         }
@@ -579,7 +584,8 @@ impl Runner {
             Verdict::Healthy => (true, None),
             Verdict::Unhealthy { why } => (false, Some(why)),
         };
-        let canary = assigned.alloc.extra.as_ref().and_then(|extra| extra.health).is_some_and(|health| health.canary);
+        let canary =
+            assigned.alloc.extra.as_ref().and_then(|extra| extra.health).is_some_and(|health| health.canary);
         self.verdict = Some(AllocHealth { healthy: Some(healthy), timestamp: now, canary, modify_index: 0 });
         self.health = None;
         if let Some(why) = why {
@@ -596,7 +602,8 @@ impl Runner {
         }
         let (status, words) = lifecycle::status(&self.states);
         let mut told = self.view.told.lock();
-        let same = told.client_status == status && *told.task_states == *self.states && told.health == self.verdict;
+        let same =
+            told.client_status == status && *told.task_states == *self.states && told.health == self.verdict;
         if same {
             return;
         }

@@ -82,7 +82,12 @@ impl Client {
     /// # Errors
     ///
     /// When the journal can not be opened.
-    pub fn start(env: &Env, config: Config, mut node: Node, drivers: Vec<Arc<dyn Driver>>) -> Result<Self, OpenError> {
+    pub fn start(
+        env: &Env,
+        config: Config,
+        mut node: Node,
+        drivers: Vec<Arc<dyn Driver>>,
+    ) -> Result<Self, OpenError> {
         let metadata = Metadata::open(&node.meta, config.state_dir.as_deref());
         node.meta = metadata.merged();
         let (journal, remembered) = match &config.state_dir {
@@ -131,7 +136,8 @@ impl Client {
     /// Removes what carries the mark of an allocation that this client does not know: an earlier agent was killed
     /// between making it and writing it down, or after writing down that it is gone.
     pub async fn sweep(&self) {
-        let known: BTreeSet<String> = self.inner.allocs.lock().running.keys().map(ToString::to_string).collect();
+        let known: BTreeSet<String> =
+            self.inner.allocs.lock().running.keys().map(ToString::to_string).collect();
         for driver in self.inner.context.drivers.0.values() {
             let found = match driver.census().await {
                 Ok(found) => found,
@@ -395,7 +401,10 @@ impl Client {
             let Ok(id) = event.id.alloc_id().parse::<AllocId>() else { continue };
             let handle = self.inner.allocs.lock().running.get(&id).cloned();
             if let Some(handle) = handle {
-                let note = Request::Note { task: event.id.task().into(), event: crate::events::driver_message(&event) };
+                let note = Request::Note {
+                    task: event.id.task().into(),
+                    event: crate::events::driver_message(&event),
+                };
                 // A runner that is gone has no history to add to.
                 let _ = handle.requests.send(note).await;
             }
@@ -408,7 +417,9 @@ impl Client {
         let mut stopping = Vec::new();
         for id in ids {
             let client = self.clone();
-            stopping.push(self.inner.context.env.spawn("allocation-removal", async move { client.destroy(id).await }));
+            stopping.push(
+                self.inner.context.env.spawn("allocation-removal", async move { client.destroy(id).await }),
+            );
         }
         for task in stopping {
             if let Err(error) = task.await {

@@ -85,7 +85,9 @@ pub fn restart_asked(all: bool, now: Timestamp) -> TaskEvent {
 
 /// A signal is sent to it.
 pub fn signaling(signal: Signal, now: Timestamp) -> TaskEvent {
-    TaskEvent::new(Kind::Signaling, now).with("signal", signal.to_string()).shown_as("Task being sent a signal")
+    TaskEvent::new(Kind::Signaling, now)
+        .with("signal", signal.to_string())
+        .shown_as("Task being sent a signal")
 }
 
 /// The driver could not start it.

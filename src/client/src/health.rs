@@ -46,7 +46,13 @@ impl Watch {
     }
 
     /// Looks at the allocation. `main` are the tasks that are meant to stay, `others` those that are meant to end.
-    pub fn look(&mut self, main: &[&TaskState], others: &[&TaskState], checks_passing: bool, now: Timestamp) -> Verdict {
+    pub fn look(
+        &mut self,
+        main: &[&TaskState],
+        others: &[&TaskState],
+        checks_passing: bool,
+        now: Timestamp,
+    ) -> Verdict {
         let failed = main.iter().chain(others).any(|state| state.state == TaskRunState::Dead && state.failed);
         if failed {
             return Verdict::Unhealthy { why: "Unhealthy because of failed task".to_owned() };
@@ -57,7 +63,8 @@ impl Watch {
         let running = main.iter().all(|state| state.state == TaskRunState::Running);
         let well = running && (checks_passing || !self.rule.checks);
         // A restart begins the time anew, even when it was too quick to be seen as a break.
-        let last_start = main.iter().map(|state| state.started_at.max(state.last_restart)).max().unwrap_or(now);
+        let last_start =
+            main.iter().map(|state| state.started_at.max(state.last_restart)).max().unwrap_or(now);
         self.well_since = match (well, self.well_since) {
             (false, _) => None,
             (true, Some(since)) => Some(since.max(last_start)),
@@ -123,7 +130,10 @@ mod tests {
     fn a_failed_task_is_unhealthy_at_once() {
         let dead = task(TaskRunState::Dead, true, SECOND);
         let why = "Unhealthy because of failed task".to_owned();
-        assert_eq!(watch(false).look(&[&dead], &[], false, Timestamp(2 * SECOND)), Verdict::Unhealthy { why });
+        assert_eq!(
+            watch(false).look(&[&dead], &[], false, Timestamp(2 * SECOND)),
+            Verdict::Unhealthy { why }
+        );
     }
 
     #[test]
@@ -131,6 +141,9 @@ mod tests {
         let mut watch = watch(true);
         let running = task(TaskRunState::Running, false, SECOND);
         assert!(matches!(watch.look(&[&running], &[], false, Timestamp(30 * SECOND)), Verdict::Open { .. }));
-        assert!(matches!(watch.look(&[&running], &[], false, Timestamp(60 * SECOND)), Verdict::Unhealthy { .. }));
+        assert!(matches!(
+            watch.look(&[&running], &[], false, Timestamp(60 * SECOND)),
+            Verdict::Unhealthy { .. }
+        ));
     }
 }

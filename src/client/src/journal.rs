@@ -117,7 +117,8 @@ impl Journal {
     pub fn open(env: &Env, dir: &Path) -> Result<(Self, Vec<Remembered>), OpenError> {
         let path = dir.join("client.journal");
         let io = |source| OpenError::Io { path: path.clone(), source };
-        let mut disk = Disk::open(&path).map_err(io)?.ok_or_else(|| OpenError::Foreign { path: path.clone() })?;
+        let mut disk =
+            Disk::open(&path).map_err(io)?.ok_or_else(|| OpenError::Foreign { path: path.clone() })?;
         let remembered = disk.tables.remembered();
         disk.compact().map_err(io)?;
         let (queue, entries) = mpsc::channel(QUEUE_MAX);
@@ -167,8 +168,12 @@ impl Tables {
             Entry::Forget(id) => {
                 self.allocs.remove(&id);
                 let from = (id, model::Text::default());
-                let names: Vec<_> =
-                    self.tasks.range(from..).take_while(|((of, _), _)| *of == id).map(|(key, _)| key.clone()).collect();
+                let names: Vec<_> = self
+                    .tasks
+                    .range(from..)
+                    .take_while(|((of, _), _)| *of == id)
+                    .map(|(key, _)| key.clone())
+                    .collect();
                 for name in names {
                     self.tasks.remove(&name);
                 }
@@ -179,7 +184,11 @@ impl Tables {
     /// Lists the entries that make these tables. Jobs that no allocation names any more are left out.
     fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         let named: std::collections::BTreeSet<JobRef> = self.allocs.values().map(job_ref).collect();
-        let jobs = self.jobs.iter().filter(move |(key, _)| named.contains(*key)).map(|(_, job)| Entry::Job(job.clone()));
+        let jobs = self
+            .jobs
+            .iter()
+            .filter(move |(key, _)| named.contains(*key))
+            .map(|(_, job)| Entry::Job(job.clone()));
         let allocs = self.allocs.values().cloned().map(Entry::Alloc);
         let tasks = self.tasks.iter().map(|((id, _), row)| Entry::Task(*id, row.clone()));
         jobs.chain(allocs).chain(tasks)
@@ -381,7 +390,8 @@ mod tests {
         let (job, alloc) = fixture();
         let (journal, nothing) = Journal::open(&env(), dir.path()).expect("a new journal");
         assert!(nothing.is_empty());
-        let entries = vec![Entry::Job(job.clone()), Entry::Alloc(alloc.clone()), Entry::Task(alloc.id, row("t", 1))];
+        let entries =
+            vec![Entry::Job(job.clone()), Entry::Alloc(alloc.clone()), Entry::Task(alloc.id, row("t", 1))];
         journal.write(entries).await.expect("room on the disk");
         journal.write(vec![Entry::Task(alloc.id, row("t", 2))]).await.expect("room on the disk");
         let (again, found) = Journal::open(&env(), dir.path()).expect("the same journal");

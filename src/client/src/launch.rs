@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use driver::{
-    CpuResources, Driver, FsIsolation, LogConfig, MemoryResources, NetworkIsolation, Port, Resources,
-    Signal, TaskConfig, TaskDirs, TaskId,
+    CpuResources, Driver, FsIsolation, LogConfig, MemoryResources, NetworkIsolation, Port, Resources, Signal,
+    TaskConfig, TaskDirs, TaskId,
 };
 use model::{AllocRecord, Job, Node, Task, TaskGroup};
 use serde_json::Value;
@@ -118,7 +118,11 @@ impl Subject<'_> {
             FsIsolation::None => {
                 let dirs = self.dirs();
                 let text = |path: PathBuf| path.to_string_lossy().into_owned();
-                SeenPaths { alloc: text(dirs.alloc_shared), local: text(dirs.local), secrets: text(dirs.secrets) }
+                SeenPaths {
+                    alloc: text(dirs.alloc_shared),
+                    local: text(dirs.local),
+                    secrets: text(dirs.secrets),
+                }
             }
             FsIsolation::Chroot | FsIsolation::Image => {
                 SeenPaths { alloc: "/alloc".into(), local: "/local".into(), secrets: "/secrets".into() }

@@ -10,25 +10,32 @@
 
 mod alloc_dir;
 mod alloc_runner;
+mod client;
 mod context;
 mod events;
+pub mod exec;
+mod files;
 pub mod fingerprint;
 mod health;
 mod hooks;
 mod journal;
 mod launch;
 mod lifecycle;
+pub mod logs;
+pub mod metadata;
 mod outbox;
 mod restart;
+mod session;
+pub mod stats;
 mod task_env;
 mod task_runner;
-mod client;
-mod session;
 
 pub use alloc_dir::AllocDir;
 pub use alloc_runner::{AskError, View};
 pub use client::{Client, Config};
 pub use context::Drivers;
+pub use driver::{Signal, UnknownSignal};
+pub use files::{AllocFiles, FileError, FileFacts};
 pub use hooks::{Beneath, BeneathError};
 pub use journal::OpenError;
 pub use session::{MESSAGE_BYTES_MAX, SESSION_HEADER, Session};

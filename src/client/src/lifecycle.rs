@@ -29,12 +29,16 @@ pub enum Consequence {
 pub fn consequence(tasks: &[Task], states: &[TaskState]) -> Consequence {
     let failed = |at: &usize| states[*at].state == TaskRunState::Dead && states[*at].failed;
     let counts = |task: &Task| {
-        !matches!(task.lifecycle, Some(Lifecycle { hook: LifecycleHook::Poststop | LifecycleHook::Poststart, sidecar: false }))
+        !matches!(
+            task.lifecycle,
+            Some(Lifecycle { hook: LifecycleHook::Poststop | LifecycleHook::Poststart, sidecar: false })
+        )
     };
     if let Some(task) = (0..tasks.len()).filter(|at| counts(&tasks[*at])).find(failed) {
         return Consequence::SiblingFailed { task };
     }
-    let leader_dead = tasks.iter().zip(states).any(|(task, state)| task.leader && state.state == TaskRunState::Dead);
+    let leader_dead =
+        tasks.iter().zip(states).any(|(task, state)| task.leader && state.state == TaskRunState::Dead);
     if leader_dead {
         return Consequence::LeaderDead;
     }
@@ -94,7 +98,8 @@ impl Phase {
                     phase.all_over &= dead;
                 }
                 Some(Lifecycle { hook: LifecycleHook::Prestart, sidecar }) => {
-                    phase.prestart_done &= if sidecar { !state.started_at.is_zero() } else { state.successful() };
+                    phase.prestart_done &=
+                        if sidecar { !state.started_at.is_zero() } else { state.successful() };
                     phase.all_over &= dead;
                 }
                 Some(Lifecycle { hook: LifecycleHook::Poststart, .. }) => phase.all_over &= dead,

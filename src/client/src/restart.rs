@@ -53,7 +53,14 @@ pub enum Decision {
 
 impl Tracker {
     /// Decides about a task that is not running. `jitter` is drawn evenly from 0 to 1.
-    pub fn decide(&mut self, policy: &RestartPolicy, kind: JobType, cause: Cause, now: Timestamp, jitter: f64) -> Decision {
+    pub fn decide(
+        &mut self,
+        policy: &RestartPolicy,
+        kind: JobType,
+        cause: Cause,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Decision {
         match cause {
             Cause::Asked => return Decision::Restart { delay: Duration::ZERO, reason: "" },
             Cause::StartFailed { recoverable: false } if policy.attempts > 0 => {
@@ -78,7 +85,10 @@ impl Tracker {
         }
         if policy.mode == "delay" {
             let end = self.window_start.after(policy.interval);
-            return Decision::Restart { delay: end.since(now), reason: "Exceeded allowed attempts, applying a delay" };
+            return Decision::Restart {
+                delay: end.since(now),
+                reason: "Exceeded allowed attempts, applying a delay",
+            };
         }
         let interval = duration_text(policy.interval);
         Decision::Fail {
@@ -137,9 +147,15 @@ mod tests {
         let mut tracker = Tracker::default();
         let one = policy(1, "fail");
         let first = Timestamp(1_000_000_000);
-        assert!(matches!(tracker.decide(&one, JobType::Service, FAILED, first, 0.0), Decision::Restart { .. }));
+        assert!(matches!(
+            tracker.decide(&one, JobType::Service, FAILED, first, 0.0),
+            Decision::Restart { .. }
+        ));
         let later = first.after(Duration::from_secs(1_801));
-        assert!(matches!(tracker.decide(&one, JobType::Service, FAILED, later, 0.0), Decision::Restart { .. }));
+        assert!(matches!(
+            tracker.decide(&one, JobType::Service, FAILED, later, 0.0),
+            Decision::Restart { .. }
+        ));
     }
 
     #[test]
@@ -151,6 +167,9 @@ mod tests {
         let now = first.after(Duration::from_secs(800));
         let decision = tracker.decide(&one, JobType::Service, FAILED, now, 0.0);
         let delay = Duration::from_secs(1_000);
-        assert_eq!(decision, Decision::Restart { delay, reason: "Exceeded allowed attempts, applying a delay" });
+        assert_eq!(
+            decision,
+            Decision::Restart { delay, reason: "Exceeded allowed attempts, applying a delay" }
+        );
     }
 }

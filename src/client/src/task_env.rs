@@ -160,7 +160,8 @@ impl TaskEnv {
     }
 
     fn add_resources(&mut self, sources: &Sources<'_>) {
-        let Some(held) = sources.alloc.resources.tasks.iter().find(|held| held.name == sources.task.name) else {
+        let Some(held) = sources.alloc.resources.tasks.iter().find(|held| held.name == sources.task.name)
+        else {
             return;
         };
         self.set("NOMAD_CPU_LIMIT", held.cpu_shares.to_string());
@@ -202,8 +203,10 @@ impl TaskEnv {
     fn add_siblings(&mut self, sources: &Sources<'_>) {
         for sibling in &sources.group.tasks {
             let wanted = sibling.resources.networks.iter();
-            let labels: Vec<_> =
-                wanted.flat_map(|net| net.reserved_ports.iter().chain(&net.dynamic_ports)).map(|port| &port.label).collect();
+            let labels: Vec<_> = wanted
+                .flat_map(|net| net.reserved_ports.iter().chain(&net.dynamic_ports))
+                .map(|port| &port.label)
+                .collect();
             for port in sources.alloc.resources.ports.iter().filter(|port| labels.contains(&&port.label)) {
                 let name = clean_name(&format!("{}_{}", sibling.name, port.label));
                 let value = port.value.to_string();
@@ -279,7 +282,8 @@ mod tests {
 
     #[test]
     fn known_names_are_replaced_and_unknown_ones_stay() {
-        let text = "p=${NOMAD_PORT_http} k=${ attr.kernel.name } e=${env[\"NOMAD_PORT_http\"]} u=${nope} open=${x";
+        let text =
+            "p=${NOMAD_PORT_http} k=${ attr.kernel.name } e=${env[\"NOMAD_PORT_http\"]} u=${nope} open=${x";
         assert_eq!(env().replace(text), "p=8080 k=linux e=8080 u=${nope} open=${x");
     }
 

@@ -7,7 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use driver::{Driver, ExitResult, RecoverTaskError, Signal, TaskHandle, TaskId};
-use model::{AllocRecord, Job, RestartPolicy, Task, TaskEvent, TaskGroup, TaskRunState, TaskState, Timestamp};
+use model::{
+    AllocRecord, Job, RestartPolicy, Task, TaskEvent, TaskGroup, TaskRunState, TaskState, Timestamp,
+};
 use parking_lot::Mutex;
 use rand::{RngExt, rngs::SmallRng};
 use tokio::sync::{mpsc, watch};
@@ -284,7 +286,8 @@ impl TaskRunner {
         match prepared {
             Ok(()) => None,
             Err(hooks::PrepareError::Template { message }) => {
-                self.note(events::killing_for(&format!("Template failed: {message}"), self.context.now())).await;
+                self.note(events::killing_for(&format!("Template failed: {message}"), self.context.now()))
+                    .await;
                 Some(Step::Dead { failed: true })
             }
             Err(hooks::PrepareError::Artifact { message }) => {

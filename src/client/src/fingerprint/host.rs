@@ -58,12 +58,11 @@ pub(super) fn look_at_storage(settings: &Settings, found: &mut Found) {
         return;
     };
     let total = settings.disk_total_mb.map_or(space.f_blocks * space.f_frsize, |mb| mb * MIB);
-    let free = settings.disk_free_mb.map_or(space.f_bavail * space.f_frsize, |mb| mb * MIB);
     found.set("unique.storage.bytestotal", total.to_string());
     if let Some(volume) = volume_of(path) {
         found.set("unique.storage.volume", volume);
     }
-    found.resources.capacity.disk_mb = if settings.disk_total_mb.is_some() { total / MIB } else { free / MIB };
+    found.resources.capacity.disk_mb = settings.disk_free_mb.unwrap_or(total / MIB);
 }
 
 /// Finds the device that a path is on: the longest mount point that the path begins with.
@@ -98,5 +97,32 @@ fn cgroup_version() -> Option<&'static str> {
 
 fn landlock_version() -> Option<String> {
     let enabled = fs::read_to_string("/sys/kernel/security/lsm").ok()?;
-    enabled.split(',').any(|module| module.trim() == "landlock").then(|| "v1".to_owned())
+    if !enabled.split(',').any(|module| module.trim() == "landlock") {
+        return None;
+    }
+    let release = uname().release().to_string_lossy().into_owned();
+    landlock_of_kernel(&release).map(|version| format!("v{version}"))
+}
+
+/// The kernel says its Landlock version only to a system call that has no safe wrapper; each came with a release.
+fn landlock_of_kernel(release: &str) -> Option<u8> {
+    const SINCE: [((u32, u32), u8); 7] =
+        [((6, 15), 7), ((6, 12), 6), ((6, 10), 5), ((6, 7), 4), ((6, 2), 3), ((5, 19), 2), ((5, 13), 1)];
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let kernel = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    SINCE.iter().find(|(since, _)| kernel >= *since).map(|(_, version)| *version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn landlock_follows_from_the_kernel() {
+        assert_eq!(landlock_of_kernel("6.18.44-fc-v769"), Some(7));
+        assert_eq!(landlock_of_kernel("6.1.0-42-amd64"), Some(2));
+        assert_eq!(landlock_of_kernel("5.13"), Some(1));
+        assert_eq!(landlock_of_kernel("4.19.0"), None);
+        assert_eq!(landlock_of_kernel("nonsense"), None);
+    }
 }

@@ -15,6 +15,16 @@ use model::{
 };
 use uuid::Uuid;
 
+/// What every node says of itself unless its configuration says otherwise; job files refer to these.
+const STANDARD_META: [(&str, &str); 6] = [
+    ("connect.gateway_image", "docker.io/envoyproxy/envoy:v${NOMAD_envoy_version}"),
+    ("connect.log_level", "info"),
+    ("connect.proxy_concurrency", "1"),
+    ("connect.sidecar_image", "docker.io/envoyproxy/envoy:v${NOMAD_envoy_version}"),
+    ("connect.transparent_proxy.default_outbound_port", "15001"),
+    ("connect.transparent_proxy.default_uid", "101"),
+];
+
 /// What the configuration says about a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -100,13 +110,21 @@ pub fn describe(settings: &Settings) -> Node {
         node_class: settings.node_class.as_str().into(),
         http_addr: settings.http_addr.as_str().into(),
         attributes: found.attributes,
-        meta: texts(&settings.meta),
+        meta: STANDARD_META
+            .iter()
+            .map(|(name, value)| (Text::new_static(name), Text::new_static(value)))
+            .chain(texts(&settings.meta))
+            .collect(),
         links: BTreeMap::new(),
         drivers: BTreeMap::new(),
         resources,
         reserved: settings.reserved.clone(),
         reserved_ports: settings.reserved_ports.as_str().into(),
-        host_volumes: settings.host_volumes.iter().map(|(name, volume)| (name.into(), volume.clone())).collect(),
+        host_volumes: settings
+            .host_volumes
+            .iter()
+            .map(|(name, volume)| (name.into(), volume.clone()))
+            .collect(),
         host_networks: settings.host_networks.iter().map(|(name, net)| (name.into(), net.clone())).collect(),
         cgroup_parent: settings.cgroup_parent.as_str().into(),
         max_allocs: settings.max_allocs,

@@ -11,11 +11,15 @@ use super::{Found, Settings};
 const MBITS_UNKNOWN: u64 = 1_000;
 
 pub(super) fn look(settings: &Settings, found: &mut Found) {
-    let wanted = settings.network_interface.clone().or_else(default_interface).unwrap_or_else(|| "lo".to_owned());
+    let wanted =
+        settings.network_interface.clone().or_else(default_interface).unwrap_or_else(|| "lo".to_owned());
     let addresses = interfaces();
     let own: Vec<&(String, IpAddr)> = addresses.iter().filter(|(name, _)| *name == wanted).collect();
     if own.is_empty() {
-        tracing::warn!(interface = wanted, "interface has no address; allocations with ports can not be placed here");
+        tracing::warn!(
+            interface = wanted,
+            "interface has no address; allocations with ports can not be placed here"
+        );
     }
     if let Some((_, first)) = own.iter().find(|(_, ip)| ip.is_ipv4()).or(own.first()) {
         found.set("unique.network.ip-address", first.to_string());
@@ -31,7 +35,8 @@ pub(super) fn look(settings: &Settings, found: &mut Found) {
     for (name, network) in &settings.host_networks {
         let matches = |entry: &&(String, IpAddr)| {
             (network.interface.is_empty() || entry.0 == network.interface.as_str())
-                && (network.cidr.is_empty() || network.cidr.split(',').any(|cidr| holds(cidr.trim(), entry.1)))
+                && (network.cidr.is_empty()
+                    || network.cidr.split(',').any(|cidr| holds(cidr.trim(), entry.1)))
         };
         for (device, ip) in addresses.iter().filter(matches) {
             let alias = address(name, *ip, &network.reserved_ports);

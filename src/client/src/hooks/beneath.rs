@@ -1,13 +1,14 @@
 //! Files below one directory, whatever links a task put there.
 
 use std::{
-    fs::File,
+    ffi::{OsStr, OsString},
+    fs::{self, File},
     io::{self, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Stat, mkdirat, openat2, statat};
 
 /// A directory that no path given to it leads out of: every step is resolved by the kernel below its handle, and
 /// links that point outside are refused.
@@ -51,7 +52,8 @@ impl Beneath {
     pub fn open(root: &Path) -> Result<Self, BeneathError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root_fd = rustix::fs::open(root, flags, Mode::empty());
-        let root = root_fd.map_err(|error| BeneathError::Io { path: root.to_owned(), source: error.into() })?;
+        let root =
+            root_fd.map_err(|error| BeneathError::Io { path: root.to_owned(), source: error.into() })?;
         Ok(Self { root })
     }
 
@@ -63,6 +65,44 @@ impl Beneath {
     pub fn read(&self, path: &Path) -> Result<File, BeneathError> {
         let relative = relative(path)?;
         self.open_at(&relative, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty(), path).map(File::from)
+    }
+
+    /// Tells what is at a path below, without opening it: sockets, pipes and devices are only looked at.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or elsewhere.
+    pub fn look(&self, path: &Path) -> Result<fs::Metadata, BeneathError> {
+        let relative = relative(path)?;
+        let handle = self.open_at(&relative, OFlags::PATH, Mode::empty(), path)?;
+        File::from(handle).metadata().map_err(|source| BeneathError::Io { path: path.to_owned(), source })
+    }
+
+    /// Lists a directory below: names with what is there, links not followed, in the order of the names.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or elsewhere, or no directory.
+    pub fn list(&self, path: &Path) -> Result<Vec<(OsString, Stat)>, BeneathError> {
+        let relative = relative(path)?;
+        let io = |error: rustix::io::Errno| BeneathError::Io { path: path.to_owned(), source: error.into() };
+        let handle = self.open_at(&relative, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty(), path)?;
+        let mut found = Vec::new();
+        for entry in Dir::read_from(&handle).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            match statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => found.push((name.to_owned(), stat)),
+                // It was removed between the two looks.
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(io(error)),
+            }
+        }
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(found)
     }
 
     /// Writes a file below, with the directories that lead to it.
@@ -101,10 +141,18 @@ impl Beneath {
         self.open_at(relative, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), given)
     }
 
-    fn open_at(&self, relative: &Path, flags: OFlags, mode: Mode, given: &Path) -> Result<OwnedFd, BeneathError> {
+    fn open_at(
+        &self,
+        relative: &Path,
+        flags: OFlags,
+        mode: Mode,
+        given: &Path,
+    ) -> Result<OwnedFd, BeneathError> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         openat2(&self.root, relative, flags | OFlags::CLOEXEC, mode, resolve).map_err(|error| match error {
-            rustix::io::Errno::XDEV | rustix::io::Errno::LOOP => BeneathError::Escapes { path: given.to_owned() },
+            rustix::io::Errno::XDEV | rustix::io::Errno::LOOP => {
+                BeneathError::Escapes { path: given.to_owned() }
+            }
             error => BeneathError::Io { path: given.to_owned(), source: error.into() },
         })
     }

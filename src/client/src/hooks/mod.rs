@@ -74,7 +74,8 @@ pub async fn prepare(
 
 fn write_payload(job: &Job, task: &Task, dirs: &TaskDirs) -> Result<(), PrepareError> {
     let (Some(wanted), Some(parent)) = (&task.dispatch_payload, &job.parent) else { return Ok(()) };
-    let failed = |error: BeneathError| PrepareError::Payload { path: wanted.file.clone(), reason: error.to_string() };
+    let failed =
+        |error: BeneathError| PrepareError::Payload { path: wanted.file.clone(), reason: error.to_string() };
     let local = Beneath::open(&dirs.local).map_err(failed)?;
     local.write(&wanted.file, &parent.payload, 0o644).map_err(failed)
 }

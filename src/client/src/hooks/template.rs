@@ -13,7 +13,11 @@ use crate::task_env::TaskEnv;
 const MODE: u32 = 0o644;
 
 /// Renders all templates of a task; returns the variables of those that are environment.
-pub fn render_all(task: &Task, dirs: &TaskDirs, env: &TaskEnv) -> Result<Vec<(String, String)>, PrepareError> {
+pub fn render_all(
+    task: &Task,
+    dirs: &TaskDirs,
+    env: &TaskEnv,
+) -> Result<Vec<(String, String)>, PrepareError> {
     let mut added = Vec::new();
     let mut seen = env.clone();
     for template in &task.templates {
