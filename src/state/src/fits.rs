@@ -153,7 +153,10 @@ pub fn fits<'a>(node: &Node, allocs: impl IntoIterator<Item = &'a Allocation>) -
             count += 1;
         }
     }
-    for lender in allocs.iter().filter(|alloc| loans.lends(alloc.id)) {
+    // Whoever is nearest to the end of its line takes first: what it holds, it has from those before it.
+    let mut lenders: Vec<_> = allocs.iter().filter(|alloc| loans.lends(alloc.id)).collect();
+    lenders.sort_by_key(|lender| loans.heirs_of(lender.id).len());
+    for lender in lenders {
         exclusive.take(&lender.resources, &loans.heirs_of(lender.id))?;
     }
     used.sub(loans.lent());
