@@ -81,8 +81,8 @@ pub fn list_table(deployments: &[Deployment], full: bool) -> String {
     )
 }
 
-/// Shows a deployment and its groups; `short` for following it, where the id is short unless `full`.
-pub fn status_text(deployment: &Deployment, full: bool, _short: bool) -> String {
+/// Shows a deployment and its groups.
+pub fn status_text(deployment: &Deployment, full: bool) -> String {
     let pairs = [
         ("ID", short_id(&deployment.id, full)),
         ("Job ID", deployment.job_id.clone()),
@@ -198,7 +198,7 @@ async fn status(context: &Context) -> Outcome {
 /// Shows one deployment.
 pub fn show(context: &Context, deployment: &Deployment) {
     // The id stays short, even with -verbose: that is what scripts know.
-    context.console.out(&status_text(deployment, false, false));
+    context.console.out(&status_text(deployment, false));
     let page = format!("jobs/{}/deployments", ui::escaped(&deployment.job_id));
     ui::hint(context, "View all deployments for this job", &page);
 }

@@ -102,6 +102,11 @@ pub async fn run(args: Vec<String>) -> i32 {
         Err(error) => {
             console.out(&help::command(&program, command));
             console.err(&error.to_string());
+            if let flags::BadFlag::Unknown(name) = &error
+                && let Some(near) = hcl::similar_name(name, command.all_flags().map(|flag| flag.name))
+            {
+                console.err(&format!("Did you mean -{near}?"));
+            }
             return 1;
         }
     };

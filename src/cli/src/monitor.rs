@@ -52,7 +52,6 @@ pub async fn evaluation(context: &Context, client: &Client, id: &str, namespace:
         format::quoted(&eval.status)
     ));
     if failed {
-        let failures = count_failures(&eval.failed_tg_allocs);
         for (group, metric) in &eval.failed_tg_allocs {
             let more = metric.coalesced_failures;
             watch.line(&format!(
@@ -63,7 +62,7 @@ pub async fn evaluation(context: &Context, client: &Client, id: &str, namespace:
             ));
             context.console.out(&placement_failure(metric, "      ", false));
         }
-        if !eval.blocked_eval.is_empty() && failures > 0 {
+        if !eval.blocked_eval.is_empty() {
             watch.line(&format!(
                 "Evaluation {} waiting for additional capacity to place remainder",
                 watch.id(&eval.blocked_eval)
@@ -75,10 +74,6 @@ pub async fn evaluation(context: &Context, client: &Client, id: &str, namespace:
         return follow_deployment(context, client, &deployment, namespace).await;
     }
     Ok(if failed { EXIT_PLACEMENT } else { 0 })
-}
-
-fn count_failures(failed: &BTreeMap<String, AllocMetric>) -> u64 {
-    failed.values().map(|metric| metric.coalesced_failures + 1).sum()
 }
 
 /// Follows a deployment to its end and returns the exit code.
@@ -102,7 +97,7 @@ pub async fn follow_deployment(context: &Context, client: &Client, id: &str, nam
         let (deployment, meta) =
             client.deployment(id, &query).await.or_fail("Error retrieving deployment")?;
         query.index = meta.index;
-        let text = status_text(&deployment, full, true);
+        let text = status_text(&deployment, full);
         if text != shown {
             context.console.out(&format!("    \n{}\n{text}", stamp()));
             shown = text;
@@ -197,7 +192,7 @@ impl Watch<'_> {
                 self.triggered(&eval);
                 first = false;
             }
-            self.deployment(&eval, &allocs);
+            self.deployment(&eval);
             self.allocs(&eval, allocs);
             if eval.status != self.seen.status {
                 self.line(&format!(
@@ -223,7 +218,7 @@ impl Watch<'_> {
         }
     }
 
-    fn deployment(&mut self, eval: &Evaluation, _allocs: &[AllocStub]) {
+    fn deployment(&mut self, eval: &Evaluation) {
         if !eval.deployment_id.is_empty() && self.seen.deployment.is_empty() {
             self.seen.deployment.clone_from(&eval.deployment_id);
             self.line(&format!("Evaluation within deployment: {}", self.id(&eval.deployment_id)));

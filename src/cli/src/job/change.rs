@@ -48,7 +48,9 @@ pub async fn scale(context: &Context) -> Outcome {
         [name, group, count] => (name, Some(group.clone()), count),
         [name, count] => (name, None, count),
         _ => {
-            return Err(Failure::usage("This command requires at least two arguments and no more than three"));
+            return Err(Failure::usage(
+                "This command requires at least two arguments and no more than three",
+            ));
         }
     };
     let count: i64 = count

@@ -28,7 +28,7 @@ pub async fn run(context: &Context) -> Outcome {
     let wanted = context.flags.text("version");
     if let Some(wanted) = wanted {
         let only = versions.into_iter().find(|(job, _)| {
-            job["Version"].to_string() == wanted
+            job["Version"].as_u64().is_some_and(|number| wanted.parse() == Ok(number))
                 || job["VersionTag"]["Name"] == Value::String(wanted.to_owned())
         });
         let Some(only) = only else {

@@ -83,7 +83,7 @@ pub async fn deployments(context: &Context) -> Outcome {
             return Ok(0);
         };
         if !template::print(context, || go_api::deployment(&latest))? {
-            context.console.out(&deployment::status_text(&latest, context.on("verbose"), true));
+            context.console.out(&deployment::status_text(&latest, context.on("verbose")));
         }
         return Ok(0);
     }

@@ -58,14 +58,9 @@ pub async fn run(context: &Context) -> Outcome {
     let count = allocs.len();
     restart.head(&format!("Restarting {count} allocation{}", if count == 1 { "" } else { "s" }));
     for (at, batch) in allocs.chunks(batch).enumerate() {
-        if at > 0 {
-            if let Some(nanos) = pause {
-                restart.line(&format!(
-                    "Waiting {} before restarting the next batch",
-                    format::go_duration(nanos)
-                ));
-                tokio::time::sleep(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))).await;
-            }
+        if let Some(nanos) = pause.filter(|_| at > 0) {
+            restart.line(&format!("Waiting {} before restarting the next batch", format::go_duration(nanos)));
+            tokio::time::sleep(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))).await;
         }
         for alloc in batch {
             restart.one(alloc).await?;

@@ -229,16 +229,15 @@ async fn details(
     context.console.section("Summary", &summary_table(&summary));
     let reschedules = reschedule_rows(&allocs, &evals, context.on("verbose"));
     if !reschedules.is_empty() {
-        let header = ["Task Group", "Reschedule Policy", "Eval ID", "Eval Time"];
         context.console.section(
             "Future Rescheduling Attempts",
-            &format::table(&[header[0], header[2], header[3]], &reschedules),
+            &format::table(&["Task Group", "Eval ID", "Eval Time"], &reschedules),
         );
     }
     if context.on("evals") || context.on("verbose") {
         context.console.section("Evaluations", &evals_table(&evals, context.on("verbose")));
     }
-    if let Some((blocked, eval)) = placement_failures(&evals) {
+    if let Some(blocked) = placement_failures(&evals) {
         let text: Vec<String> = blocked
             .iter()
             .map(|(group, metric)| {
@@ -249,7 +248,6 @@ async fn details(
                 )
             })
             .collect();
-        let _ = eval; // only its failures are shown
         context.console.section("Placement Failure", &text.join("\n\n"));
     }
     if let Some(latest) = latest {
@@ -269,7 +267,7 @@ async fn details(
 
 /// Puts allocations made last first.
 pub fn newest_first(allocs: &mut [AllocStub]) {
-    allocs.sort_by(|a, b| b.create_index.cmp(&a.create_index));
+    allocs.sort_by_key(|alloc| std::cmp::Reverse(alloc.create_index));
 }
 
 fn summary_table(summary: &JobSummary) -> String {
@@ -293,7 +291,7 @@ fn summary_table(summary: &JobSummary) -> String {
 
 fn evals_table(evals: &[Evaluation], full: bool) -> String {
     let mut evals: Vec<&Evaluation> = evals.iter().collect();
-    evals.sort_by(|a, b| b.create_index.cmp(&a.create_index));
+    evals.sort_by_key(|eval| std::cmp::Reverse(eval.create_index));
     let row = |eval: &&Evaluation| {
         let failures = !eval.failed_tg_allocs.is_empty();
         vec![
@@ -326,16 +324,16 @@ fn reschedule_rows(allocs: &[AllocStub], evals: &[Evaluation], full: bool) -> Ve
     allocs.iter().filter(|alloc| alloc.next_allocation.is_empty()).filter_map(row).collect()
 }
 
-type Failures<'a> = (&'a std::collections::BTreeMap<String, sdk::types::AllocMetric>, &'a Evaluation);
-
 /// Finds what a blocked evaluation could not place, unless a later one placed it.
-fn placement_failures(evals: &[Evaluation]) -> Option<Failures<'_>> {
+fn placement_failures(
+    evals: &[Evaluation],
+) -> Option<&std::collections::BTreeMap<String, sdk::types::AllocMetric>> {
     let blocked =
         evals.iter().filter(|eval| eval.status == "blocked").max_by_key(|eval| eval.create_index)?;
     let latest =
         evals.iter().filter(|eval| !eval.failed_tg_allocs.is_empty()).max_by_key(|eval| eval.create_index)?;
     let shown = if blocked.failed_tg_allocs.is_empty() { latest } else { blocked };
-    Some((&shown.failed_tg_allocs, shown))
+    Some(&shown.failed_tg_allocs)
 }
 
 /// Prints warnings about a job in the form that all commands share.

@@ -42,7 +42,7 @@ pub async fn run(context: &Context) -> Outcome {
                 format::quoted(&node.id)
             )));
         }
-        return watch(context, &client, &node.id, node.modify_index).await;
+        return watch(context, &client, &node.id).await;
     }
     if enable && !context.on("yes") {
         let answer = context.console.ask(&format!(
@@ -74,7 +74,7 @@ pub async fn run(context: &Context) -> Outcome {
         meta,
         node_id: node.id.clone(),
     };
-    let answer = client.drain_node(&request).await.or_fail("Error updating drain specification")?;
+    client.drain_node(&request).await.or_fail("Error updating drain specification")?;
     if !enable || context.on("detach") {
         context.console.out(&format!(
             "Node {} drain strategy {}",
@@ -85,7 +85,7 @@ pub async fn run(context: &Context) -> Outcome {
     }
     say(context, "Ctrl-C to stop monitoring: will not cancel the node drain");
     say(context, &format!("Node {} drain strategy set", format::quoted(&node.id)));
-    watch(context, &client, &node.id, answer.node_modify_index).await
+    watch(context, &client, &node.id).await
 }
 
 fn say(context: &Context, text: &str) {
@@ -93,7 +93,7 @@ fn say(context: &Context, text: &str) {
 }
 
 /// Tells what happens to the allocations of a node until all have stopped.
-async fn watch(context: &Context, client: &Client, id: &str, since: u64) -> Outcome {
+async fn watch(context: &Context, client: &Client, id: &str) -> Outcome {
     let mut seen: BTreeMap<String, Allocation> = BTreeMap::new();
     let mut query = Query { wait: WAIT, ..Query::default() };
     let mut draining = true;
@@ -110,7 +110,7 @@ async fn watch(context: &Context, client: &Client, id: &str, since: u64) -> Outc
                 .is_some_and(|job| matches!(job["Type"].as_str(), Some("system" | "sysbatch")));
             left |=
                 matches!(alloc.client_status.as_str(), "pending" | "running") && !(system && ignore_system);
-            tell(context, &alloc, seen.get(&alloc.id), since);
+            tell(context, &alloc, seen.get(&alloc.id));
             seen.insert(alloc.id.clone(), alloc);
         }
         if draining {
@@ -127,7 +127,7 @@ async fn watch(context: &Context, client: &Client, id: &str, since: u64) -> Outc
     }
 }
 
-fn tell(context: &Context, alloc: &Allocation, before: Option<&Allocation>, _since: u64) {
+fn tell(context: &Context, alloc: &Allocation, before: Option<&Allocation>) {
     let migrates = |alloc: &Allocation| {
         alloc.desired_transition.as_ref().is_some_and(|asked| asked.migrate == Some(true))
     };

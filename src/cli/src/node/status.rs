@@ -138,7 +138,7 @@ pub async fn show(context: &Context, prefix: &str) -> Outcome {
         details(context, &client, &node, &allocs, stats.as_ref()).await?;
     }
     let mut allocs = allocs;
-    allocs.sort_by(|a, b| b.create_index.cmp(&a.create_index));
+    allocs.sort_by_key(|alloc| std::cmp::Reverse(alloc.create_index));
     let body =
         if allocs.is_empty() { "No allocations placed".to_owned() } else { allocs_table(context, &allocs) };
     context.console.section("Allocations", &body);
