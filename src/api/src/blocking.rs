@@ -42,4 +42,20 @@ impl Api {
             }
         }
     }
+
+    /// As [`Api::read`], for one thing: when there is none, the answer is 404 with this text, once the wait is over.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Api::read`], and 404.
+    pub(crate) async fn find<T>(
+        &self,
+        call: &Call,
+        watched: &[Watch],
+        missing: &str,
+        read: impl Fn(&Snapshot) -> Result<(u64, Option<T>), HttpError>,
+    ) -> Result<(u64, T), HttpError> {
+        let (index, found) = self.read(call, watched, read).await?;
+        found.map(|found| (index, found)).ok_or_else(|| HttpError::not_found(missing).at(index))
+    }
 }

@@ -55,6 +55,24 @@ impl Call {
         Some(self.namespace()).filter(|name| *name != "*")
     }
 
+    /// Fails unless the request only reads.
+    ///
+    /// # Errors
+    ///
+    /// 405 otherwise.
+    pub fn require_read(&self) -> Result<(), HttpError> {
+        if self.is_read() { Ok(()) } else { Err(HttpError::invalid_method()) }
+    }
+
+    /// Fails unless the request is a PUT or POST.
+    ///
+    /// # Errors
+    ///
+    /// 405 otherwise.
+    pub fn require_put(&self) -> Result<(), HttpError> {
+        if self.method == Method::PUT { Ok(()) } else { Err(HttpError::invalid_method()) }
+    }
+
     /// Tells whether the request only reads.
     pub fn is_read(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD)
@@ -66,10 +84,34 @@ impl Call {
     ///
     /// 400 with what is wrong.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, HttpError> {
+        self.json_of("request")
+    }
+
+    /// Reads the body as a JSON object, with keys in any case. `kind` is what messages call it; clients know them.
+    ///
+    /// # Errors
+    ///
+    /// 400 with what is wrong.
+    pub fn json_of<T: serde::de::DeserializeOwned>(&self, kind: &str) -> Result<T, HttpError> {
         if self.body.is_empty() {
             return Err(HttpError::bad_request("Request body is empty"));
         }
-        api_types::from_slice(&self.body).map_err(|error| HttpError::bad_request(error.to_string()))
+        let wrong = |error: serde_json::Error| {
+            HttpError::bad_request(if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() })
+        };
+        let value: serde_json::Value = serde_json::from_slice(&self.body).map_err(wrong)?;
+        let found = match &value {
+            serde_json::Value::Array(_) => "array",
+            serde_json::Value::String(_) => "string",
+            serde_json::Value::Number(_) => "number",
+            serde_json::Value::Bool(_) => "bool",
+            serde_json::Value::Null | serde_json::Value::Object(_) => "",
+        };
+        if !found.is_empty() {
+            let text = format!("json: cannot unmarshal {found} into Go value of type {kind}");
+            return Err(HttpError::bad_request(text));
+        }
+        api_types::from_value(value).map_err(|error| HttpError::bad_request(error.to_string()))
     }
 
     /// Reads the body as JSON, or takes the default when there is none.

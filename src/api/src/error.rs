@@ -1,5 +1,5 @@
 use http::StatusCode;
-use server::SubmitError;
+use server::{RequestError, SubmitError};
 
 /// An answer that is an error: a status code and a plain text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -9,6 +9,8 @@ pub struct HttpError {
     pub code: StatusCode,
     /// What was wrong and what to do, for people.
     pub message: String,
+    /// The index of the state in which something was not found; a caller may wait for a later one.
+    pub index: Option<u64>,
 }
 
 impl HttpError {
@@ -19,7 +21,7 @@ impl HttpError {
     /// When the code is not one.
     pub fn new(code: u16, message: impl Into<String>) -> Self {
         let code = StatusCode::from_u16(code).expect("a status code written in the code");
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), index: None }
     }
 
     /// The request is wrong.
@@ -30,6 +32,12 @@ impl HttpError {
     /// There is no such thing.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(404, message)
+    }
+
+    /// The same, at an index of the state.
+    #[must_use]
+    pub fn at(self, index: u64) -> Self {
+        Self { index: Some(index), ..self }
     }
 
     /// The path does not take this method.
@@ -50,5 +58,17 @@ impl From<SubmitError> for HttpError {
             SubmitError::NotLeader => "No cluster leader".to_owned(),
             SubmitError::Unknown | SubmitError::Unavailable(_) => error.to_string(),
         })
+    }
+}
+
+impl From<RequestError> for HttpError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Wrong(text) => Self::bad_request(text),
+            RequestError::NotFound(text) => Self::not_found(text),
+            RequestError::Forbidden(text) => Self::new(403, text),
+            RequestError::Failed(text) => Self::internal(text),
+            RequestError::Submit(error) => error.into(),
+        }
     }
 }

@@ -13,12 +13,16 @@ mod api;
 mod blocking;
 mod call;
 mod error;
+mod filter;
 mod forward;
+mod ids;
 mod listen;
+mod paging;
 mod reply;
 pub mod routes;
+mod streaming;
 
-pub use api::{Agent, Api};
+pub use api::{Agent, Api, Monitor, Peers};
 pub use call::{Call, Query};
 pub use error::HttpError;
 pub use forward::{HTTP_STREAM_HEADER, serve_stream};

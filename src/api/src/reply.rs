@@ -103,9 +103,7 @@ impl Reply {
                     headers.insert("x-nomad-index", index.into());
                 }
                 if let Some(meta) = meta {
-                    headers.insert("x-nomad-index", meta.index.into());
-                    headers.insert("x-nomad-knownleader", HeaderValue::from_static("true"));
-                    headers.insert("x-nomad-lastcontact", HeaderValue::from_static("0"));
+                    insert_meta(headers, meta.index);
                     if let Some(token) = meta.next_token.and_then(|token| HeaderValue::from_str(&token).ok()) {
                         headers.insert("x-nomad-nexttoken", token);
                     }
@@ -123,8 +121,18 @@ impl HttpError {
         *response.status_mut() = self.code;
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, text);
+        if let Some(index) = self.index {
+            insert_meta(response.headers_mut(), index);
+        }
         response
     }
+}
+
+/// Says from which state a read was answered.
+fn insert_meta(headers: &mut http::HeaderMap, index: u64) {
+    headers.insert("x-nomad-index", index.into());
+    headers.insert("x-nomad-knownleader", HeaderValue::from_static("true"));
+    headers.insert("x-nomad-lastcontact", HeaderValue::from_static("0"));
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, HttpError> {

@@ -7,6 +7,7 @@
 //! Read [`Server`] first, then `leader.rs`.
 
 mod allocs;
+mod endpoints;
 mod events;
 mod hub;
 mod leader;
@@ -16,6 +17,7 @@ mod server;
 mod sessions;
 mod start;
 
+pub use endpoints::*;
 pub use events::{EventRing, Following};
 pub use hub::{Hub, Waiter, Watch};
 pub use leader::{Counts, LeaderInput};

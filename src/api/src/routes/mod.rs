@@ -3,14 +3,14 @@
 //! Job ids hold slashes, so paths are matched by prefix and then by suffix, never by splitting. Each family of paths has
 //! a file; each file begins with the paths that it answers.
 
+mod allocations;
+mod elsewhere;
 mod jobs;
 mod status;
 
-use axum::body::Body;
-use http::Request;
-use transport::Connection;
+pub(crate) use elsewhere::elsewhere;
 
-use crate::{Api, Call, HttpError, Query, Reply, listen::Origin};
+use crate::{Api, Call, HttpError, Reply};
 
 /// Answers a request under `/v1`.
 ///
@@ -25,6 +25,15 @@ pub(crate) async fn dispatch(api: &Api, call: Call) -> Result<Reply, HttpError> 
     }
     if let Some(rest) = under("/job/") {
         return jobs::single(api, call, &rest).await;
+    }
+    if path == "/validate/job" {
+        return jobs::validate(api, &call);
+    }
+    if path == "/allocations" {
+        return allocations::list(api, &call).await;
+    }
+    if let Some(rest) = under("/allocation/") {
+        return allocations::single(api, call, &rest).await;
     }
     if let Some(rest) = under("/status/") {
         return status::answer(api, &call, &rest);
@@ -44,24 +53,4 @@ pub(crate) fn is_open_to_pages(path: &str) -> bool {
         .any(|open| path.starts_with(open))
         || path == "/v1/vars"
         || path.starts_with("/v1/var/")
-}
-
-/// Decides whether another agent has to answer, and finds the way to it.
-///
-/// # Errors
-///
-/// 400 for what a wrong query says, 404 and 500 when there is no way.
-pub(crate) fn elsewhere(
-    api: &Api,
-    request: &Request<Body>,
-    path: &str,
-    query: &Query,
-    origin: Origin,
-) -> Result<Option<Connection>, HttpError> {
-    let region = query.text("region").unwrap_or(&api.agent().region);
-    if region != api.agent().region && path.starts_with("/v1/") {
-        return Err(HttpError::internal("No path to region"));
-    }
-    let _ = (request, origin);
-    Ok(None)
 }

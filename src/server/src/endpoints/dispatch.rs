@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use control::{evals::for_job, periodic::Periodic};
+use control::{for_job, periodic::Periodic};
 use model::{EvalId, EvalTrigger, JobKey, Parent, Text};
 use protocol::Command;
 use serde_json::{Map, Value};

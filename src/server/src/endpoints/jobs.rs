@@ -1,6 +1,6 @@
 //! Jobs come, change and go.
 
-use control::evals::for_job;
+use control::for_job;
 use model::{
     AllocId, DesiredTransition, EvalId, EvalTrigger, Evaluation, Job, JobKey, JobSpec, JobSubmission, Text, Timestamp,
 };

@@ -6,6 +6,7 @@ mod cluster;
 mod deployments;
 mod dispatch;
 mod jobs;
+mod nodes;
 mod plan;
 mod scaling;
 
@@ -20,6 +21,7 @@ pub use allocs::{StopAlloc, Stopped};
 pub use deployments::DeploymentChanged;
 pub use dispatch::{Dispatch, Dispatched};
 pub use jobs::{Deregister, JobChanged, Register, Revert};
+pub use nodes::{DrainDeadline, DrainWish, NodeChanged};
 pub use plan::Planned;
 pub use scaling::Scale;
 
