@@ -89,7 +89,8 @@ fn unique_jobs(bencher: Bencher, count: usize) {
     let ids: Vec<String> = (0..count).map(|at| format!("unique-{at}")).collect();
     for id in &ids {
         region.register(&document(id, "service", 1, |job| {
-            job["Constraints"] = json!([{"LTarget": "${attr.kernel.name}", "Operand": "=", "RTarget": "linux"}]);
+            job["Constraints"] =
+                json!([{"LTarget": "${attr.kernel.name}", "Operand": "=", "RTarget": "linux"}]);
             job["Spreads"] = json!([{"Attribute": "${meta.rack}", "Weight": 100}]);
         }));
     }

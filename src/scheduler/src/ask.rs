@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    AllocatedNetwork, AllocatedResources, AllocatedTask, AssignedPort, DeviceRequest, Job, Network, Node, PortRequest,
-    TaskGroup, Text,
+    AllocatedNetwork, AllocatedResources, AllocatedTask, AssignedPort, DeviceRequest, Job, Network, Node,
+    PortRequest, TaskGroup, Text,
 };
 
 use crate::{
@@ -114,7 +114,8 @@ impl Ask {
         for (task, devices) in resources.tasks.iter_mut().zip(share.devices) {
             task.devices = devices;
         }
-        resources.network = self.network.as_ref().map(|network| allocated_network(network, node, &share.ports));
+        resources.network =
+            self.network.as_ref().map(|network| allocated_network(network, node, &share.ports));
         resources.ports = share.ports;
         resources
     }
@@ -147,12 +148,22 @@ impl PortWish {
 
 fn allocated_network(network: &Network, node: &Node, ports: &[AssignedPort]) -> AllocatedNetwork {
     let addresses = || {
-        node.resources.networks.iter().flat_map(|host| host.addresses.iter().map(move |address| (host, address)))
+        node.resources
+            .networks
+            .iter()
+            .flat_map(|host| host.addresses.iter().map(move |address| (host, address)))
     };
     let found = match ports.first() {
         Some(port) => addresses().find(|(_, address)| address.address == port.host_ip),
         None => addresses().find(|(_, address)| address.alias == "default" || address.alias.is_empty()),
     };
-    let (device, ip) = found.map(|(host, address)| (host.device.clone(), address.address.clone())).unwrap_or_default();
-    AllocatedNetwork { mode: network.mode.clone(), device, ip, mbits: network.mbits, hostname: network.hostname.clone() }
+    let (device, ip) =
+        found.map(|(host, address)| (host.device.clone(), address.address.clone())).unwrap_or_default();
+    AllocatedNetwork {
+        mode: network.mode.clone(),
+        device,
+        ip,
+        mbits: network.mbits,
+        hostname: network.hostname.clone(),
+    }
 }

@@ -59,11 +59,16 @@ impl Classes {
 impl Key {
     fn of(node: &Node) -> Self {
         // Without a computed class nothing says which nodes are alike: each is one of its own.
-        let computed =
-            if node.computed_class.is_empty() { Text::from(node.id.to_string()) } else { node.computed_class.clone() };
+        let computed = if node.computed_class.is_empty() {
+            Text::from(node.id.to_string())
+        } else {
+            node.computed_class.clone()
+        };
         let networks = node.resources.networks.iter().flat_map(|network| {
             let aliases = network.addresses.iter().map(|address| address.alias.clone());
-            aliases.chain(network.addresses.is_empty().then(Text::default)).map(|alias| (network.mode.clone(), alias))
+            aliases
+                .chain(network.addresses.is_empty().then(Text::default))
+                .map(|alias| (network.mode.clone(), alias))
         });
         Self {
             computed,
@@ -71,13 +76,19 @@ impl Key {
             pool: node.node_pool.clone(),
             class: node.node_class.clone(),
             drivers: node.drivers.keys().filter(|name| node.has_driver(name)).cloned().collect(),
-            volumes: node.host_volumes.iter().map(|(name, volume)| (name.clone(), volume.read_only)).collect(),
+            volumes: node
+                .host_volumes
+                .iter()
+                .map(|(name, volume)| (name.clone(), volume.read_only))
+                .collect(),
             networks: networks.collect(),
             devices: node
                 .resources
                 .devices
                 .iter()
-                .map(|device| (device.vendor.clone(), device.kind.clone(), device.name.clone(), device.instances.len()))
+                .map(|device| {
+                    (device.vendor.clone(), device.kind.clone(), device.name.clone(), device.instances.len())
+                })
                 .collect(),
         }
     }

@@ -224,11 +224,18 @@ impl Placing<'_, '_> {
         matched.iter().flatten().for_each(|at| _ = left.remove(at));
         let metric = Arc::new(outcome.metric);
         for (choice, matched) in outcome.choices.iter().zip(matched) {
-            let which = matched.unwrap_or_else(|| left.pop_first().expect("there is a choice for each at most"));
+            let which =
+                matched.unwrap_or_else(|| left.pop_first().expect("there is a choice for each at most"));
             let previous = &replaced[which];
             self.stop(previous, texts::UPDATING);
-            let placed =
-                Placed { group: at, index: previous.index, previous: Some(previous), canary: false, reschedule: false, job };
+            let placed = Placed {
+                group: at,
+                index: previous.index,
+                previous: Some(previous),
+                canary: false,
+                reschedule: false,
+                job,
+            };
             self.write_down(choice, &metric, placed);
         }
         if let Some(failure) = outcome.failure {
@@ -291,7 +298,8 @@ impl Placing<'_, '_> {
 
     /// Notes on a failed allocation that there was no room for its replacement, once.
     fn note_no_placement(&mut self, want: &Want) {
-        let Some(previous) = want.previous.as_ref().filter(|alloc| alloc.extra().last_reschedule != texts::NO_PLACEMENT)
+        let Some(previous) =
+            want.previous.as_ref().filter(|alloc| alloc.extra().last_reschedule != texts::NO_PLACEMENT)
         else {
             return;
         };
@@ -318,7 +326,11 @@ impl Placing<'_, '_> {
             .iter()
             .map(|alloc| fixed::Wanted { node: alloc.node_id, previous: Some(alloc), replaces: true })
             .chain(changes.wants.iter().filter_map(|want| {
-                want.node.map(|node| fixed::Wanted { node, previous: want.previous.as_ref(), replaces: false })
+                want.node.map(|node| fixed::Wanted {
+                    node,
+                    previous: want.previous.as_ref(),
+                    replaces: false,
+                })
             }))
             .collect();
         let outcome =
@@ -341,7 +353,10 @@ impl Placing<'_, '_> {
     /// Tells whether what a system job's group replaces in this plan are canaries.
     fn canaries_wanted(&self, group: &TaskGroup) -> bool {
         let progress = |deployment: &model::Deployment| {
-            deployment.groups.get(&group.name).is_some_and(|group| group.desired_canaries > 0 && !group.promoted)
+            deployment
+                .groups
+                .get(&group.name)
+                .is_some_and(|group| group.desired_canaries > 0 && !group.promoted)
         };
         match &self.verdict.plan.deployment {
             Some(deployment) => progress(deployment),

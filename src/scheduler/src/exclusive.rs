@@ -123,7 +123,8 @@ impl Exclusive {
         let mut free = free.into_iter();
         let shares: Vec<Vec<u16>> =
             ask.cores_by_task.iter().map(|&count| free.by_ref().take(count as usize).collect()).collect();
-        let enough = shares.iter().zip(&ask.cores_by_task).all(|(share, &count)| share.len() == count as usize);
+        let enough =
+            shares.iter().zip(&ask.cores_by_task).all(|(share, &count)| share.len() == count as usize);
         if enough { Ok(shares) } else { Err("cores".into()) }
     }
 
@@ -136,14 +137,17 @@ impl Exclusive {
         if !ask.has_devices() {
             return Ok(Vec::new());
         }
-        let lent: Vec<&AllocatedDevice> = lender.iter().flat_map(|held| &held.tasks).flat_map(|task| &task.devices).collect();
+        let lent: Vec<&AllocatedDevice> =
+            lender.iter().flat_map(|held| &held.tasks).flat_map(|task| &task.devices).collect();
         let mut chosen: Vec<AllocatedDevice> = Vec::new();
         let mut by_task = Vec::with_capacity(ask.devices_by_task.len());
         for requests in &ask.devices_by_task {
             let mut of_task = Vec::with_capacity(requests.len());
             for request in requests {
                 let device = self.choose_device(node, request, &lent, &chosen, &ask.region);
-                let device = device.ok_or_else(|| Text::from(format!("devices: no devices match request {}", request.name)))?;
+                let device = device.ok_or_else(|| {
+                    Text::from(format!("devices: no devices match request {}", request.name))
+                })?;
                 chosen.push(device.clone());
                 of_task.push(device);
             }
@@ -168,10 +172,15 @@ impl Exclusive {
         for device in node.resources.devices.iter().filter(|device| matches(device, request, region)) {
             let is_free = |id: &Text| {
                 let owned = |held: &&AllocatedDevice| same(held, device) && held.ids.contains(id);
-                let taken = self.taken_devices.iter().any(|held| owned(&held)) && !lent.iter().any(|held| owned(held));
+                let taken = self.taken_devices.iter().any(|held| owned(&held))
+                    && !lent.iter().any(|held| owned(held));
                 !taken && !chosen.iter().any(|held| owned(&held))
             };
-            let free = device.instances.iter().filter(|(id, healthy)| *healthy && is_free(id)).map(|(id, _)| id.clone());
+            let free = device
+                .instances
+                .iter()
+                .filter(|(id, healthy)| *healthy && is_free(id))
+                .map(|(id, _)| id.clone());
             let ids: Vec<Text> = free.take(request.count.max(1) as usize).collect();
             if ids.len() < request.count.max(1) as usize {
                 continue;
@@ -197,7 +206,9 @@ impl Exclusive {
             let value = if wish.value > 0 {
                 let collides = address.has(wish.value) && !lends(lender, &address.ip, wish.value);
                 if collides && !wish.ignore_collision {
-                    return Err(format!("network: reserved port collision {}={}", wish.label, wish.value).into());
+                    return Err(
+                        format!("network: reserved port collision {}={}", wish.label, wish.value).into()
+                    );
                 }
                 wish.value
             } else {
@@ -216,10 +227,9 @@ impl Exclusive {
 
     fn address(&self, wish: &PortWish) -> Option<&Address> {
         let alias = if wish.host_network.is_empty() { "default" } else { wish.host_network.as_str() };
-        self.addresses
-            .iter()
-            .find(|address| address.alias == alias)
-            .or_else(|| self.addresses.first().filter(|address| alias == "default" && address.alias.is_empty()))
+        self.addresses.iter().find(|address| address.alias == alias).or_else(|| {
+            self.addresses.first().filter(|address| alias == "default" && address.alias.is_empty())
+        })
     }
 
     fn free_port(&self, taken: impl Fn(u16) -> bool, chance: &mut dyn Chance) -> Option<u16> {
@@ -227,7 +237,8 @@ impl Exclusive {
             return None;
         }
         let count = u64::from(self.last_port - self.first_port) + 1;
-        let at_random = |random: u64| self.first_port + u16::try_from(random % count).expect("below a port count");
+        let at_random =
+            |random: u64| self.first_port + u16::try_from(random % count).expect("below a port count");
         for _ in 0..RANDOM_PORT_TRIES {
             let port = at_random(chance.random_u64());
             if !taken(port) {

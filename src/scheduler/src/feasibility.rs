@@ -69,7 +69,13 @@ type Verdict = Option<Text>;
 
 impl Feasibility {
     /// Finds the nodes that a group may be placed on.
-    pub(crate) fn candidates(&mut self, table: &NodeTable, job: &Job, group: &TaskGroup, ask: &Ask) -> Arc<Candidates> {
+    pub(crate) fn candidates(
+        &mut self,
+        table: &NodeTable,
+        job: &Job,
+        group: &TaskGroup,
+        ask: &Ask,
+    ) -> Arc<Candidates> {
         self.clock += 1;
         let key = key(job, group, ask);
         if !self.sets.contains_key(&key) {
@@ -88,7 +94,14 @@ impl Feasibility {
     }
 
     /// Tells whether a node meets a group's demands, be it ready or not.
-    pub(crate) fn meets(&mut self, table: &NodeTable, slot: Slot, job: &Job, group: &TaskGroup, ask: &Ask) -> bool {
+    pub(crate) fn meets(
+        &mut self,
+        table: &NodeTable,
+        slot: Slot,
+        job: &Job,
+        group: &TaskGroup,
+        ask: &Ask,
+    ) -> bool {
         self.candidates(table, job, group, ask);
         let set = self.sets.get(&key(job, group, ask)).expect("it was asked for just now");
         set.requirements.met_by(table.node(slot))
@@ -143,18 +156,23 @@ impl Requirements {
         let mut of_class: Vec<ClassCount> = vec![ClassCount::default(); table.class_count()];
         let mut filtered: BTreeMap<Text, u32> = BTreeMap::new();
         for (slot, node) in table.nodes() {
-            if !node.schedulable() || !(self.pool == "all" || self.pool.is_empty() || node.node_pool == self.pool) {
+            if !node.schedulable()
+                || !(self.pool == "all" || self.pool.is_empty() || node.node_pool == self.pool)
+            {
                 continue;
             }
             found.metric.nodes_in_pool += 1;
             let class = table.class_of(slot) as usize;
-            let in_datacenters = *of_class[class].in_datacenters.get_or_insert_with(|| self.in_datacenters(node));
+            let in_datacenters =
+                *of_class[class].in_datacenters.get_or_insert_with(|| self.in_datacenters(node));
             if !in_datacenters {
                 continue;
             }
             of_class[class].available += 1;
             let verdict = verdicts[class].get_or_insert_with(|| self.verdict_of_class(node));
-            let reason = verdict.as_ref().or_else(|| self.of_node.iter().find(|asked| !asked.holds_on(node)).map(|asked| &asked.text));
+            let reason = verdict
+                .as_ref()
+                .or_else(|| self.of_node.iter().find(|asked| !asked.holds_on(node)).map(|asked| &asked.text));
             match reason {
                 None => {
                     found.slots.push(slot);
@@ -217,7 +235,9 @@ impl Requirements {
         if needs_mode && !node.resources.networks.iter().any(|network| network.mode == mode) {
             return Some("missing network".into());
         }
-        let aliases = || node.resources.networks.iter().flat_map(|network| &network.addresses).map(|found| &found.alias);
+        let aliases = || {
+            node.resources.networks.iter().flat_map(|network| &network.addresses).map(|found| &found.alias)
+        };
         let has = |wanted: &str| match wanted {
             "" | "default" => aliases().any(|alias| alias.is_empty() || alias == "default"),
             wanted => aliases().any(|alias| alias == wanted),
@@ -264,7 +284,10 @@ fn has_volume(node: &Node, wanted: &VolumeRequest) -> bool {
     let found = node.host_volumes.get(&wanted.source).or_else(|| {
         let prefix = format!("{}[", wanted.source);
         let mut names = node.host_volumes.range(Text::from(prefix.as_str())..);
-        names.next().filter(|(name, _)| wanted.per_alloc && name.starts_with(&prefix)).map(|(_, volume)| volume)
+        names
+            .next()
+            .filter(|(name, _)| wanted.per_alloc && name.starts_with(&prefix))
+            .map(|(_, volume)| volume)
     });
     found.is_some_and(|volume| wanted.read_only || !volume.read_only)
 }

@@ -106,7 +106,10 @@ fn accept(
     let resources = match ask.shared() {
         Some(shared) => shared.clone(),
         None => {
-            let share = row.exclusive.choose(&node, ask, lender.map(|alloc| &*alloc.resources), chance).map_err(|text| (text, 0))?;
+            let share = row
+                .exclusive
+                .choose(&node, ask, lender.map(|alloc| &*alloc.resources), chance)
+                .map_err(|text| (text, 0))?;
             Arc::new(ask.resources(&node, share))
         }
     };

@@ -153,7 +153,8 @@ impl Rules {
     }
 
     fn bucket_of(&mut self, node: &Node, known: &mut BTreeMap<Vec<Option<usize>>, u32>) -> u32 {
-        let values: Vec<Option<usize>> = self.dimensions.iter_mut().map(|dimension| dimension.value_of(node)).collect();
+        let values: Vec<Option<usize>> =
+            self.dimensions.iter_mut().map(|dimension| dimension.value_of(node)).collect();
         let next = u32::try_from(known.len()).expect("fewer buckets than nodes");
         *known.entry(values).or_insert_with_key(|values| {
             self.buckets.push(Bucket { values: values.clone(), boost: 0.0, closed: false });
@@ -211,7 +212,14 @@ impl Rules {
 
 impl Dimension {
     fn new(target: Target, kind: Kind) -> Self {
-        Self { target, kind, values: Vec::new(), counts: Vec::new(), boosts: Vec::new(), boost_when_missing: 0.0 }
+        Self {
+            target,
+            kind,
+            values: Vec::new(),
+            counts: Vec::new(),
+            boosts: Vec::new(),
+            boost_when_missing: 0.0,
+        }
     }
 
     fn property(constraint: &Constraint, in_job: bool, region: &str) -> Self {
@@ -292,7 +300,9 @@ impl Dimension {
 /// Favours the values that are used least.
 fn even(counts: &[u32]) -> Vec<f32> {
     let used: Vec<u32> = counts.iter().copied().filter(|count| *count > 0).collect();
-    let (Some(&least), Some(&most)) = (used.iter().min(), used.iter().max()) else { return vec![0.0; counts.len()] };
+    let (Some(&least), Some(&most)) = (used.iter().min(), used.iter().max()) else {
+        return vec![0.0; counts.len()];
+    };
     let (low, high) = (least as f32, most as f32);
     let boost = |count: &u32| match *count {
         0 => 1.0,

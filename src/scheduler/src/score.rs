@@ -39,9 +39,10 @@ impl Fit {
     /// Scores nodes into `scores`.
     pub(crate) fn score_all(self, table: &NodeTable, slots: &[Slot], scores: &mut Vec<f32>) {
         scores.clear();
-        let contiguous = slots.first().zip(slots.last()).is_some_and(|(first, last)| {
-            (*last - *first) as usize + 1 == slots.len()
-        });
+        let contiguous = slots
+            .first()
+            .zip(slots.last())
+            .is_some_and(|(first, last)| (*last - *first) as usize + 1 == slots.len());
         if contiguous {
             // Without the indirection the loop runs on several nodes at a time.
             let range = slots[0] as usize..slots[0] as usize + slots.len();
@@ -109,7 +110,8 @@ impl Affinities {
         if total == 0 {
             return None;
         }
-        let compile = |affinity: &&Affinity| (Condition::of_affinity(affinity, &job.spec.region), affinity.weight);
+        let compile =
+            |affinity: &&Affinity| (Condition::of_affinity(affinity, &job.spec.region), affinity.weight);
         let conditions: Vec<(Condition, i32)> = all.iter().map(compile).collect();
         let escaped = conditions.iter().any(|(condition, _)| condition.is_unique());
         Some(Self { conditions, total, of_class: (!escaped).then(|| vec![None; classes]) })
@@ -122,8 +124,12 @@ impl Affinities {
             return score;
         }
         let node = table.node(slot);
-        let sum: i32 =
-            self.conditions.iter().filter(|(condition, _)| condition.holds_on(node)).map(|(_, weight)| weight).sum();
+        let sum: i32 = self
+            .conditions
+            .iter()
+            .filter(|(condition, _)| condition.holds_on(node))
+            .map(|(_, weight)| weight)
+            .sum();
         let score = sum as f32 / self.total as f32;
         if let Some(known) = &mut self.of_class {
             known[class] = Some(score);

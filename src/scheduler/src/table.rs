@@ -176,7 +176,14 @@ impl NodeTable {
         let holds = after.is_some_and(Allocation::occupies);
         match (held, holds) {
             (false, false) => true,
-            (true, true) => before.map(|alloc| &*alloc.resources) == after.map(|alloc| &*alloc.resources),
+            (true, true) => {
+                let room = |alloc: Option<&Allocation>| alloc.map(|alloc| alloc.resources.clone());
+                // What stops for another one may hand its room over.
+                let hands_over = |alloc: Option<&Allocation>| {
+                    alloc.is_some_and(|alloc| alloc.server_terminal() && alloc.extra().next.is_some())
+                };
+                room(before) == room(after) && hands_over(before) == hands_over(after)
+            }
             (true, false) => false,
             (false, true) => {
                 let after = after.expect("what holds something is there");
@@ -334,7 +341,8 @@ fn heirs(on_node: &[&Allocation], in_flight: &[InFlight]) -> BTreeMap<AllocId, R
     if on_node.iter().any(|alloc| alloc.server_terminal()) {
         let stopping: BTreeSet<AllocId> =
             on_node.iter().filter(|alloc| alloc.server_terminal()).map(|alloc| alloc.id).collect();
-        let committed = on_node.iter().filter_map(|alloc| Some((alloc.extra().previous?, Room::of(&alloc.resources))));
+        let committed =
+            on_node.iter().filter_map(|alloc| Some((alloc.extra().previous?, Room::of(&alloc.resources))));
         heirs.extend(committed.filter(|(previous, _)| stopping.contains(previous)));
     }
     heirs

@@ -1,9 +1,6 @@
 //! Gathers what one evaluation came to.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     AllocMetric, AllocatedResources, EvalId, EvalStatus, EvalTrigger, Evaluation, PlanAnnotations, Text,
@@ -60,7 +57,13 @@ impl Verdict {
     }
 
     /// Notes that some of a group could not be placed.
-    pub(crate) fn fail(&mut self, group: &Text, count: usize, mut metric: AllocMetric, candidates: &Candidates) {
+    pub(crate) fn fail(
+        &mut self,
+        group: &Text,
+        count: usize,
+        mut metric: AllocMetric,
+        candidates: &Candidates,
+    ) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         *self.queued.entry(group.clone()).or_default() += count;
         for (class, feasible) in &candidates.classes {
@@ -83,7 +86,8 @@ impl Verdict {
             return;
         }
         let waiting = |other: &&Arc<Evaluation>| other.status == EvalStatus::Blocked && other.id != eval.id;
-        let description = Text::from(format!("existing blocked evaluation exists for job {:?}", eval.job.id.as_str()));
+        let description =
+            Text::from(format!("existing blocked evaluation exists for job {:?}", eval.job.id.as_str()));
         let canceled = snapshot.evals_by_job(&eval.job).filter(waiting).map(|other| Evaluation {
             status: EvalStatus::Canceled,
             status_description: description.clone(),

@@ -88,14 +88,21 @@ fn filters_say_why() {
     let gpu = failed(&region, "gpu");
     assert_eq!(gpu.constraint_filtered, BTreeMap::from([("${meta.gpu} = yes".into(), 4)]));
     assert_eq!(gpu.class_filtered, BTreeMap::from([("a".into(), 2), ("b".into(), 2)]));
-    assert_eq!((gpu.nodes_evaluated, gpu.nodes_filtered, gpu.nodes_exhausted, gpu.coalesced_failures), (4, 4, 0, 1));
+    assert_eq!(
+        (gpu.nodes_evaluated, gpu.nodes_filtered, gpu.nodes_exhausted, gpu.coalesced_failures),
+        (4, 4, 0, 1)
+    );
     assert_eq!(gpu.nodes_available, BTreeMap::from([("dc1".into(), 2), ("dc2".into(), 2)]));
     assert_eq!(failed(&region, "driver").constraint_filtered["missing drivers"], 4);
     let elsewhere = failed(&region, "elsewhere");
-    assert_eq!((elsewhere.nodes_evaluated, elsewhere.nodes_in_pool, elsewhere.nodes_available.len()), (0, 4, 0));
+    assert_eq!(
+        (elsewhere.nodes_evaluated, elsewhere.nodes_in_pool, elsewhere.nodes_available.len()),
+        (0, 4, 0)
+    );
     assert_eq!(region.live("unique")[0].node_id, region.node_id(2));
     let snapshot = region.snapshot();
-    let blocked = snapshot.evals_by_job(&key("gpu")).find(|eval| eval.status == EvalStatus::Blocked).expect("it waits");
+    let blocked =
+        snapshot.evals_by_job(&key("gpu")).find(|eval| eval.status == EvalStatus::Blocked).expect("it waits");
     assert_eq!(blocked.class_eligibility.values().collect::<Vec<_>>(), [&false; 4]);
     assert!(!blocked.escaped_class);
     assert_eq!(blocked.status_description, "created to place remaining allocations");
@@ -105,7 +112,8 @@ fn filters_say_why() {
 fn scores_are_shown_by_their_names() {
     let mut region = Region::nodes(4);
     region.register(&document("web", "service", 1, |job| {
-        job["Affinities"] = json!([{"LTarget": "${node.datacenter}", "Operand": "=", "RTarget": "dc2", "Weight": 50}]);
+        job["Affinities"] =
+            json!([{"LTarget": "${node.datacenter}", "Operand": "=", "RTarget": "dc2", "Weight": 50}]);
     }));
     region.settle();
     let alloc = &region.live("web")[0];
@@ -122,7 +130,8 @@ fn scores_are_shown_by_their_names() {
 fn distinct_property_bounds_each_value() {
     let mut region = Region::nodes(4);
     region.register(&batch("racks", 5, |job| {
-        job["Constraints"] = json!([{"LTarget": "${meta.rack}", "Operand": "distinct_property", "RTarget": "2"}]);
+        job["Constraints"] =
+            json!([{"LTarget": "${meta.rack}", "Operand": "distinct_property", "RTarget": "2"}]);
     }));
     region.settle();
     let snapshot = region.snapshot();
@@ -131,16 +140,25 @@ fn distinct_property_bounds_each_value() {
         *racks.entry(snapshot.node(alloc.node_id).expect("kept").meta["rack"].clone()).or_default() += 1;
     }
     assert_eq!(racks, BTreeMap::from([("r1".into(), 2), ("r2".into(), 2)]));
-    assert_eq!(failed(&region, "racks").constraint_filtered["distinct_property: ${meta.rack}=r1 used by 2 allocs"], 2);
+    assert_eq!(
+        failed(&region, "racks").constraint_filtered["distinct_property: ${meta.rack}=r1 used by 2 allocs"],
+        2
+    );
 }
 
 #[test]
 fn an_even_spread_is_even() {
     let mut region = Region::nodes(4);
-    region.register(&batch("even", 8, |job| job["Spreads"] = json!([{"Attribute": "${meta.rack}", "Weight": 100}])));
+    region.register(&batch("even", 8, |job| {
+        job["Spreads"] = json!([{"Attribute": "${meta.rack}", "Weight": 100}])
+    }));
     region.settle();
     let snapshot = region.snapshot();
-    let first = region.live("even").iter().filter(|alloc| snapshot.node(alloc.node_id).expect("kept").meta["rack"] == "r1").count();
+    let first = region
+        .live("even")
+        .iter()
+        .filter(|alloc| snapshot.node(alloc.node_id).expect("kept").meta["rack"] == "r1")
+        .count();
     assert_eq!(first, 4);
 }
 
@@ -154,7 +172,10 @@ fn a_lost_node_is_replaced_once() {
     region.node_status(at, NodeStatus::Down);
     region.settle();
     let rows = region.rows("web");
-    assert!(rows.contains(&format!("web.g[{}] v0 stop \"alloc is lost since its node is down\" lost replaced", lost.index)));
+    assert!(rows.contains(&format!(
+        "web.g[{}] v0 stop \"alloc is lost since its node is down\" lost replaced",
+        lost.index
+    )));
     assert_eq!(region.live("web").len(), 2);
     let eval = region.eval("web", EvalTrigger::NodeUpdate);
     assert!(region.plan(&eval).is_quiet(), "a second look changes nothing");
@@ -169,7 +190,11 @@ fn a_failed_allocation_waits_longer_each_time() {
     for _ in 0..4 {
         region.settle();
         let snapshot = region.snapshot();
-        let next = snapshot.evals().find(|eval| eval.status == EvalStatus::Pending).expect("it is tried again").wait_until;
+        let next = snapshot
+            .evals()
+            .find(|eval| eval.status == EvalStatus::Pending)
+            .expect("it is tried again")
+            .wait_until;
         let wait = next.since(region.now);
         waits.push(wait.as_secs());
         region.pass(wait + Duration::from_secs(1));
@@ -181,7 +206,8 @@ fn a_failed_allocation_waits_longer_each_time() {
 fn a_disconnected_allocation_is_replaced_and_taken_back() {
     let mut region = Region::nodes(3);
     region.register(&document("far", "service", 1, |job| {
-        job["TaskGroups"][0]["Disconnect"] = json!({"LostAfter": 3_600_000_000_000_u64, "Replace": true, "Reconcile": "keep_original"});
+        job["TaskGroups"][0]["Disconnect"] =
+            json!({"LostAfter": 3_600_000_000_000_u64, "Replace": true, "Reconcile": "keep_original"});
     }));
     region.settle();
     let original = region.live("far")[0].clone();
@@ -219,7 +245,8 @@ fn plans_stack_before_they_are_committed() {
     for id in ["first", "second"] {
         region.register(&batch(id, 1, |job| resources(job)["MemoryMB"] = json!(3000)));
     }
-    let (first, second) = (region.eval("first", EvalTrigger::JobRegister), region.eval("second", EvalTrigger::JobRegister));
+    let (first, second) =
+        (region.eval("first", EvalTrigger::JobRegister), region.eval("second", EvalTrigger::JobRegister));
     let first = region.plan(&first);
     assert_eq!(first.placements.len(), 1);
     assert_eq!(region.plan(&second).placements.len(), 0, "the room is taken by a plan in flight");
@@ -233,7 +260,9 @@ fn a_dry_run_tells_and_changes_nothing() {
     let mut region = Region::nodes(2);
     region.register(&service("web", 2));
     region.settle();
-    let job = job_of(&document("web", "service", 3, |job| job["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": "1"})));
+    let job = job_of(&document("web", "service", 3, |job| {
+        job["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": "1"})
+    }));
     let snapshot = region.snapshot();
     let mut number = 0_u64;
     let mut chance = || {

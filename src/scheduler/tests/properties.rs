@@ -42,7 +42,7 @@ fn random_job(job: u8, count: u32, memory: u32, version: u8, port: bool, distinc
     let kind = ["service", "batch", "service", "system"][usize::from(job)];
     document(&id(job), kind, if kind == "system" { count.min(1) } else { count }, |document| {
         document["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] = json!(memory);
-        document["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": version});
+        document["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": version.to_string()});
         if job == 2 {
             document["TaskGroups"][0]["Update"]["Canary"] = json!(1);
         }
@@ -102,7 +102,7 @@ fn limits_are_kept(region: &Region) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_oversubscribed_and_everything_comes_to_rest(seed: u64, steps in proptest::collection::vec(step(), 1..30)) {

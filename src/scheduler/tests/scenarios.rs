@@ -14,7 +14,14 @@ const NOT_NEEDED: &str = "alloc not needed due to job update";
 
 fn counts(deployment: &Deployment) -> (u32, u32, u32, u32, u32, bool) {
     let group = &deployment.groups["g"];
-    (group.desired_total, group.desired_canaries, group.placed, group.healthy, group.unhealthy, group.promoted)
+    (
+        group.desired_total,
+        group.desired_canaries,
+        group.placed,
+        group.healthy,
+        group.unhealthy,
+        group.promoted,
+    )
 }
 
 fn with_env(id: &str, count: u32, value: &str) -> serde_json::Value {
@@ -50,7 +57,10 @@ fn in_place_update() {
     assert_eq!(before, region.allocs("place").iter().map(|alloc| alloc.id).collect::<Vec<_>>());
     assert!(region.allocs("place").iter().all(|alloc| alloc.job.version == 1));
     let deployment = region.deployment("place");
-    assert_eq!((deployment.job_version, deployment.groups["g"].desired_total, deployment.groups["g"].placed), (1, 2, 2));
+    assert_eq!(
+        (deployment.job_version, deployment.groups["g"].desired_total, deployment.groups["g"].placed),
+        (1, 2, 2)
+    );
 }
 
 #[test]
@@ -69,7 +79,12 @@ fn canary_promote() {
     let deployment = region.deployment("can");
     assert_eq!(deployment.status_description, "Deployment is running but requires manual promotion");
     let (eval, now) = (region.eval("can", EvalTrigger::DeploymentWatcher), region.now);
-    region.apply(&Command::PromoteDeployment { id: deployment.id, groups: None, eval: Some(Box::new(eval)), now });
+    region.apply(&Command::PromoteDeployment {
+        id: deployment.id,
+        groups: None,
+        eval: Some(Box::new(eval)),
+        now,
+    });
     region.settle();
     assert_eq!(
         region.rows("can"),
@@ -99,7 +114,11 @@ fn failed_deployment_stays() {
     region.register(&job("1"));
     region.settle();
     let id = region.deployment("stay").id;
-    let update = DeploymentUpdate { id, status: DeploymentStatus::Failed, description: "Failed due to unhealthy allocations".into() };
+    let update = DeploymentUpdate {
+        id,
+        status: DeploymentStatus::Failed,
+        description: "Failed due to unhealthy allocations".into(),
+    };
     let (eval, now) = (region.eval("stay", EvalTrigger::DeploymentWatcher), region.now);
     region.apply(&Command::UpdateDeployment { update, job: None, eval: Some(Box::new(eval)), now });
     region.settle();
@@ -148,8 +167,12 @@ fn batch_fails_and_is_tried_again() {
     region.pass(Duration::from_secs(60));
     region.enqueue("tries", EvalTrigger::NodeUpdate);
     region.settle();
-    assert_eq!(region.rows("tries"), ["tries.g[0] v0 run \"\" failed replaces", "tries.g[0] v0 stop \"\" failed replaced"]);
-    let second = region.allocs("tries").into_iter().find(|alloc| alloc.extra().previous.is_some()).expect("replaced");
+    assert_eq!(
+        region.rows("tries"),
+        ["tries.g[0] v0 run \"\" failed replaces", "tries.g[0] v0 stop \"\" failed replaced"]
+    );
+    let second =
+        region.allocs("tries").into_iter().find(|alloc| alloc.extra().previous.is_some()).expect("replaced");
     assert_eq!(second.extra().reschedules.len(), 1);
     assert_eq!(second.extra().reschedules[0].delay_ns, 5_000_000_000);
     let score = &second.metrics.as_ref().expect("explained").scores[0];
@@ -159,12 +182,19 @@ fn batch_fails_and_is_tried_again() {
 #[test]
 fn drain_migrates_one_by_one() {
     let mut region = Region::nodes(4);
-    region.register(&document("mig", "service", 4, |job| job["TaskGroups"][0]["Update"]["MaxParallel"] = json!(4)));
+    region.register(&document("mig", "service", 4, |job| {
+        job["TaskGroups"][0]["Update"]["MaxParallel"] = json!(4)
+    }));
     region.settle();
     let moved = region.allocs("mig")[0].clone();
     let at = (0..4).find(|at| region.node_id(*at) == moved.node_id).expect("it is on a node");
     region.eligible(at, false);
-    let ids: Vec<AllocId> = region.live("mig").iter().filter(|alloc| alloc.node_id == moved.node_id).map(|alloc| alloc.id).collect();
+    let ids: Vec<AllocId> = region
+        .live("mig")
+        .iter()
+        .filter(|alloc| alloc.node_id == moved.node_id)
+        .map(|alloc| alloc.id)
+        .collect();
     region.migrate(&ids);
     region.settle();
     assert!(region.live("mig").iter().all(|alloc| alloc.node_id != moved.node_id));
@@ -202,7 +232,11 @@ fn spread_over_datacenters() {
     }));
     region.schedule();
     let snapshot = region.snapshot();
-    let first = region.allocs("spr").iter().filter(|alloc| snapshot.node(alloc.node_id).expect("kept").datacenter == "dc1").count();
+    let first = region
+        .allocs("spr")
+        .iter()
+        .filter(|alloc| snapshot.node(alloc.node_id).expect("kept").datacenter == "dc1")
+        .count();
     assert_eq!(first, 6);
 }
 
@@ -231,7 +265,9 @@ fn distinct_hosts_blocks_and_unblocks() {
 fn room_is_made_for_a_waiting_job() {
     let mut region = Region::nodes(4);
     let large = |id: &str, memory: u32| {
-        document(id, "service", 1, |job| job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] = json!(memory))
+        document(id, "service", 1, |job| {
+            job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] = json!(memory)
+        })
     };
     for at in 0..4 {
         region.register(&large(&format!("fill{at}"), 3000));
@@ -257,7 +293,9 @@ fn room_is_made_for_a_waiting_job() {
 #[test]
 fn scale_down_takes_the_highest() {
     let mut region = Region::nodes(4);
-    let job = |count| document("down", "service", count, |job| job["TaskGroups"][0]["Update"]["MaxParallel"] = json!(5));
+    let job = |count| {
+        document("down", "service", count, |job| job["TaskGroups"][0]["Update"]["MaxParallel"] = json!(5))
+    };
     region.register(&job(5));
     region.settle();
     region.register(&job(2));

@@ -43,9 +43,9 @@ impl Operator {
             "<=" => Self::Order(&[Ordering::Less, Ordering::Equal]),
             ">" => Self::Order(&[Ordering::Greater]),
             ">=" => Self::Order(&[Ordering::Greater, Ordering::Equal]),
-            "regexp" => {
-                Self::Regexp(regex::RegexBuilder::new(right).size_limit(REGEX_SIZE_MAX).build().ok().map(Box::new))
-            }
+            "regexp" => Self::Regexp(
+                regex::RegexBuilder::new(right).size_limit(REGEX_SIZE_MAX).build().ok().map(Box::new),
+            ),
             "version" => Self::Version(Requirements::parse(right)),
             "semver" => Self::Semver(Requirements::parse(right)),
             "set_contains" | "set_contains_all" => Self::ContainsAll,
@@ -68,9 +68,13 @@ impl Operator {
         match self {
             Self::Equal => left == right,
             Self::Order(wanted) => compare(left, right).is_some_and(|order| wanted.contains(&order)),
-            Self::Regexp(expression) => expression.as_ref().is_some_and(|expression| expression.is_match(left)),
+            Self::Regexp(expression) => {
+                expression.as_ref().is_some_and(|expression| expression.is_match(left))
+            }
             Self::Version(requirements) => satisfies(left, requirements.as_ref(), Requirements::met_by),
-            Self::Semver(requirements) => satisfies(left, requirements.as_ref(), Requirements::met_strictly_by),
+            Self::Semver(requirements) => {
+                satisfies(left, requirements.as_ref(), Requirements::met_strictly_by)
+            }
             Self::ContainsAll => items(right).all(|wanted| items(left).any(|found| found == wanted)),
             Self::ContainsAny => items(right).any(|wanted| items(left).any(|found| found == wanted)),
             Self::NotEqual | Self::IsSet | Self::IsNotSet | Self::Unknown => false,

@@ -86,10 +86,13 @@ impl Target {
                 "model" => Some(device.name.as_str().into()),
                 "vendor" => Some(device.vendor.as_str().into()),
                 "type" => Some(device.kind.as_str().into()),
-                "ids" => Some(device.instances.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(",").into()),
-                other => {
-                    device.attributes.get(other.strip_prefix("attr.").unwrap_or(other)).map(|value| value.as_str().into())
-                }
+                "ids" => Some(
+                    device.instances.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(",").into(),
+                ),
+                other => device
+                    .attributes
+                    .get(other.strip_prefix("attr.").unwrap_or(other))
+                    .map(|value| value.as_str().into()),
             },
             Self::Attribute(_)
             | Self::Meta(_)

@@ -59,7 +59,9 @@ impl Requirements {
 
     /// Tells whether a version meets all; one with a pre-release only meets those that name a pre-release of it.
     pub(crate) fn met_by(&self, version: &Version) -> bool {
-        self.0.iter().all(|(relation, wanted)| pre_release_allowed(*relation, version, wanted) && relation.met(version, wanted))
+        self.0.iter().all(|(relation, wanted)| {
+            pre_release_allowed(*relation, version, wanted) && relation.met(version, wanted)
+        })
     }
 
     /// Tells whether a version meets all in the strict order of versions.

@@ -112,7 +112,8 @@ impl<'a> Running<'a> {
             lending.entry(lender.slot).or_default().push(at);
         }
         let (sums, parts, buckets, lent) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        let mut running = Self { pass, sums, parts, buckets, heaps: None, offset, lending, lent, first: None };
+        let mut running =
+            Self { pass, sums, parts, buckets, heaps: None, offset, lending, lent, first: None };
         let slots: Vec<Slot> = running.lending.keys().copied().collect();
         slots.into_iter().for_each(|slot| running.lend(slot));
         running.score_all();
@@ -320,7 +321,8 @@ impl<'a> Running<'a> {
                 entries.entry(heap).or_default().push(self.entry(at));
             }
         }
-        self.heaps = Some(Heaps(entries.into_iter().map(|(key, entries)| (key, BinaryHeap::from(entries))).collect()));
+        self.heaps =
+            Some(Heaps(entries.into_iter().map(|(key, entries)| (key, BinaryHeap::from(entries))).collect()));
     }
 
     fn entry(&self, at: usize) -> Entry {

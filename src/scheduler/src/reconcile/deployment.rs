@@ -44,7 +44,10 @@ impl Rollout {
             let description = if job.is_none() { texts::JOB_STOPPED } else { texts::NEWER_VERSION };
             rollout.update(latest.id, DeploymentStatus::Cancelled, description);
         }
-        if current && latest.status != DeploymentStatus::Successful && latest.status != DeploymentStatus::Cancelled {
+        if current
+            && latest.status != DeploymentStatus::Successful
+            && latest.status != DeploymentStatus::Cancelled
+        {
             rollout.groups = latest.groups.clone();
             rollout.current = Some(latest);
         } else {
@@ -93,7 +96,12 @@ impl Rollout {
     }
 
     /// Returns a group's progress, fresh if it has none.
-    pub(super) fn group_or_new(&mut self, group: &TaskGroup, strategy: &UpdateStrategy, wanted: u32) -> &mut DeploymentGroup {
+    pub(super) fn group_or_new(
+        &mut self,
+        group: &TaskGroup,
+        strategy: &UpdateStrategy,
+        wanted: u32,
+    ) -> &mut DeploymentGroup {
         self.groups.entry(group.name.clone()).or_insert_with(|| DeploymentGroup {
             auto_revert: strategy.auto_revert,
             auto_promote: strategy.auto_promote,
@@ -110,7 +118,13 @@ impl Rollout {
     }
 
     /// Asks for canaries of a group.
-    pub(super) fn want_canaries(&mut self, group: &TaskGroup, strategy: &UpdateStrategy, wanted: u32, canaries: u32) {
+    pub(super) fn want_canaries(
+        &mut self,
+        group: &TaskGroup,
+        strategy: &UpdateStrategy,
+        wanted: u32,
+        canaries: u32,
+    ) {
         let progress = self.group_or_new(group, strategy, wanted);
         if progress.desired_canaries != canaries {
             progress.desired_canaries = canaries;
@@ -195,7 +209,8 @@ impl Rollout {
 }
 
 fn description(deployment: &Deployment) -> &'static str {
-    let mut waiting = deployment.groups.values().filter(|group| group.desired_canaries > 0 && !group.promoted);
+    let mut waiting =
+        deployment.groups.values().filter(|group| group.desired_canaries > 0 && !group.promoted);
     match (deployment.requires_promotion(), waiting.all(|group| group.auto_promote)) {
         (false, _) => texts::RUNNING,
         (true, true) => texts::AWAITS_PROMOTION,

@@ -25,7 +25,8 @@ pub(crate) fn needs_replacement(old: (&Job, &TaskGroup), new: (&Job, &TaskGroup)
             match new_group.tasks.iter().find(|task| task.name == old_task.name) {
                 None => true,
                 Some(new_task) => {
-                    task_differs(old_task, new_task) || meta(old_job, old_group, old_task) != meta(new_job, new_group, new_task)
+                    task_differs(old_task, new_task)
+                        || meta(old_job, old_group, old_task) != meta(new_job, new_group, new_task)
                 }
             }
         })
@@ -63,13 +64,20 @@ fn networks_differ(old: &[Network], new: &[Network]) -> bool {
     old != new
 }
 
-fn meta<'a>(job: &'a Job, group: &'a TaskGroup, task: &'a Task) -> std::collections::BTreeMap<&'a str, &'a str> {
+fn meta<'a>(
+    job: &'a Job,
+    group: &'a TaskGroup,
+    task: &'a Task,
+) -> std::collections::BTreeMap<&'a str, &'a str> {
     let all = job.spec.meta.iter().chain(&group.meta).chain(&task.meta);
     all.map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
 /// Compares what is not in the typed view.
-fn documents_differ((old_job, old_group): (&Job, &TaskGroup), (new_job, new_group): (&Job, &TaskGroup)) -> bool {
+fn documents_differ(
+    (old_job, old_group): (&Job, &TaskGroup),
+    (new_job, new_group): (&Job, &TaskGroup),
+) -> bool {
     if old_job.spec.document() == new_job.spec.document() {
         return false;
     }
@@ -86,7 +94,9 @@ fn documents_differ((old_job, old_group): (&Job, &TaskGroup), (new_job, new_grou
 
 fn find<'a>(within: &'a Value, list: &str, name: &str) -> &'a Value {
     let items = within.get(list).and_then(Value::as_array);
-    items.and_then(|items| items.iter().find(|item| item.get("Name").and_then(Value::as_str) == Some(name))).unwrap_or(&Value::Null)
+    items
+        .and_then(|items| items.iter().find(|item| item.get("Name").and_then(Value::as_str) == Some(name)))
+        .unwrap_or(&Value::Null)
 }
 
 fn part<'a>(within: &'a Value, key: &str) -> &'a Value {
@@ -95,5 +105,10 @@ fn part<'a>(within: &'a Value, key: &str) -> &'a Value {
 
 fn connect(group: &Value) -> Vec<&Value> {
     let services = part(group, "Services").as_array();
-    services.into_iter().flatten().map(|service| part(service, "Connect")).filter(|found| !found.is_null()).collect()
+    services
+        .into_iter()
+        .flatten()
+        .map(|service| part(service, "Connect"))
+        .filter(|found| !found.is_null())
+        .collect()
 }

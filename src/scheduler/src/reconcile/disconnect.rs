@@ -79,7 +79,8 @@ enum Winner {
 }
 
 fn choose(group: &TaskGroup, original: &Allocation, replacement: &Allocation) -> Winner {
-    let strategy = group.disconnect.as_ref().map(|disconnect| disconnect.reconcile.clone()).unwrap_or_default();
+    let strategy =
+        group.disconnect.as_ref().map(|disconnect| disconnect.reconcile.clone()).unwrap_or_default();
     let replacement_wins = match strategy.as_str() {
         "keep_original" => false,
         "keep_replacement" => true,

@@ -7,7 +7,8 @@ use std::{
 };
 
 use model::{
-    AllocId, Allocation, ClientStatus, EvalTrigger, Evaluation, Job, JobType, TaskGroup, Timestamp, UpdateStrategy,
+    AllocId, Allocation, ClientStatus, EvalTrigger, Evaluation, Job, JobType, TaskGroup, Timestamp,
+    UpdateStrategy,
 };
 
 use super::{
@@ -45,7 +46,12 @@ struct Counted {
 }
 
 impl<'s, 'a> Group<'s, 'a> {
-    pub(super) fn new(scene: &'s mut Scene<'a>, job: &'s Arc<Job>, at: usize, rollout: &'s mut Rollout) -> Self {
+    pub(super) fn new(
+        scene: &'s mut Scene<'a>,
+        job: &'s Arc<Job>,
+        at: usize,
+        rollout: &'s mut Rollout,
+    ) -> Self {
         let group = &job.spec.groups[at];
         let strategy = deployment::strategy(group).filter(|_| scene.kind == JobType::Service);
         let changes = GroupChanges { name: group.name.clone(), ..GroupChanges::default() };
@@ -58,7 +64,8 @@ impl<'s, 'a> Group<'s, 'a> {
         let all = self.drop_old_canaries(all);
         let mut by_node = ByNode::sort(self.scene, self.group, all);
         let came_back = std::mem::take(&mut by_node.reconnecting);
-        let stay = disconnect::reconnect(self.job, self.group, came_back, &mut by_node.kept, &mut self.changes);
+        let stay =
+            disconnect::reconnect(self.job, self.group, came_back, &mut by_node.kept, &mut self.changes);
         by_node.kept.extend(stay);
         disconnect::disconnect(self.scene, self.group, &by_node.disconnecting, &mut self.changes, followups);
         if self.group.disconnect.as_ref().is_some_and(|disconnect| disconnect.replace == Some(false)) {
@@ -117,7 +124,11 @@ impl<'s, 'a> Group<'s, 'a> {
     }
 
     fn canaries(&self, kept: &[Arc<Allocation>]) -> Allocs {
-        let placed = self.rollout.group(&self.group.name).map(|group| group.placed_canaries.as_slice()).unwrap_or_default();
+        let placed = self
+            .rollout
+            .group(&self.group.name)
+            .map(|group| group.placed_canaries.as_slice())
+            .unwrap_or_default();
         kept.iter().filter(|alloc| placed.contains(&alloc.id)).cloned().collect()
     }
 
@@ -174,11 +185,15 @@ impl<'s, 'a> Group<'s, 'a> {
         }
         if !canarying {
             // Canaries that took over count like all others.
-            candidates.extend(counted.kept.iter().filter(|alloc| canaries.contains(&alloc.id)).map(|alloc| (3, alloc)));
+            candidates.extend(
+                counted.kept.iter().filter(|alloc| canaries.contains(&alloc.id)).map(|alloc| (3, alloc)),
+            );
         }
         // What runs beside the others comes after what is over; among equals the highest name goes first, and the older
         // version of two with one name.
-        candidates.sort_by_key(|(rank, alloc)| (*rank, std::cmp::Reverse(alloc.index), alloc.job.version, alloc.id));
+        candidates.sort_by_key(|(rank, alloc)| {
+            (*rank, std::cmp::Reverse(alloc.index), alloc.job.version, alloc.id)
+        });
         for (_, alloc) in candidates {
             if surplus == 0 {
                 break;
@@ -204,9 +219,9 @@ impl<'s, 'a> Group<'s, 'a> {
                 continue;
             }
             let version = (alloc.job.create_index, alloc.job.version);
-            let replace = *verdicts
-                .entry(version)
-                .or_insert_with(|| needs_replacement((&alloc.job, alloc.task_group()), (self.job, self.group)));
+            let replace = *verdicts.entry(version).or_insert_with(|| {
+                needs_replacement((&alloc.job, alloc.task_group()), (self.job, self.group))
+            });
             if replace {
                 destructive.push(alloc.clone());
             } else if alloc.client_status.is_terminal() {
@@ -230,13 +245,24 @@ impl<'s, 'a> Group<'s, 'a> {
         let Some(strategy) = self.strategy else { return };
         let promoted = self.rollout.group(&self.group.name).is_some_and(|group| group.promoted);
         let missing = (strategy.canary as usize).saturating_sub(counted.canaries.len());
-        if destructive.is_empty() || missing == 0 || promoted || self.rollout.is_paused() || self.rollout.is_failed() {
+        // What moves or is lost meanwhile comes back in its old version, and waits for canaries like the others.
+        let elsewhere = counted.migrating.iter().chain(&counted.lost).filter(|alloc| {
+            !is_current(alloc, self.job)
+                && needs_replacement((&alloc.job, alloc.task_group()), (self.job, self.group))
+        });
+        let outdated: Vec<u32> = destructive.iter().chain(elsewhere).map(|alloc| alloc.index).collect();
+        if outdated.is_empty()
+            || missing == 0
+            || promoted
+            || self.rollout.is_paused()
+            || self.rollout.is_failed()
+        {
             return;
         }
         self.rollout.want_canaries(self.group, strategy, self.group.count, strategy.canary);
         let taken: BTreeSet<u32> = counted.canaries.iter().map(|alloc| alloc.index).collect();
         let mut indexes: Vec<u32> =
-            destructive.iter().map(|alloc| alloc.index).filter(|index| !taken.contains(index)).take(missing).collect();
+            outdated.into_iter().filter(|index| !taken.contains(index)).take(missing).collect();
         let mut names = self.names(counted);
         indexes.extend(names.take(missing - indexes.len()));
         for index in indexes {
@@ -265,7 +291,8 @@ impl<'s, 'a> Group<'s, 'a> {
             return parallel;
         }
         let health = |alloc: &Arc<Allocation>| alloc.extra().health.and_then(|health| health.healthy);
-        let part: Vec<&Arc<Allocation>> = counted.kept.iter().filter(|alloc| self.rollout.has(alloc)).collect();
+        let part: Vec<&Arc<Allocation>> =
+            counted.kept.iter().filter(|alloc| self.rollout.has(alloc)).collect();
         if part.iter().any(|alloc| health(alloc) == Some(false)) {
             return 0;
         }

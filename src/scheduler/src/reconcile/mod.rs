@@ -13,8 +13,8 @@ pub(crate) mod texts;
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    AllocId, Allocation, Deployment, DesiredStatus, DesiredUpdates, EvalId, EvalTrigger, Evaluation, Job, JobType,
-    NodeId, TaskGroup, Text, Timestamp,
+    AllocId, Allocation, Deployment, DesiredStatus, DesiredUpdates, EvalId, EvalTrigger, Evaluation, Job,
+    JobType, NodeId, TaskGroup, Text, Timestamp,
 };
 use protocol::{DeploymentUpdate, Stop};
 use state::Snapshot;
@@ -164,9 +164,15 @@ fn wait_for(alloc: &Allocation, followup: EvalId) -> Stop {
 }
 
 /// Makes an evaluation of the same job for later.
-fn later(scene: &mut Scene<'_>, trigger: EvalTrigger, at: Timestamp, description: &'static str) -> Evaluation {
+fn later(
+    scene: &mut Scene<'_>,
+    trigger: EvalTrigger,
+    at: Timestamp,
+    description: &'static str,
+) -> Evaluation {
     let id = EvalId::from_random(scene.chance.random_u128());
-    let (job, priority) = (scene.eval.job.clone(), scene.job.map_or(scene.eval.priority, |job| job.spec.priority));
+    let (job, priority) =
+        (scene.eval.job.clone(), scene.job.map_or(scene.eval.priority, |job| job.spec.priority));
     Evaluation {
         status_description: Text::new_static(description),
         wait_until: at,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Allocation, ReschedulePolicy, RescheduleEvent, Timestamp};
+use model::{Allocation, RescheduleEvent, ReschedulePolicy, Timestamp};
 
 /// A replacement that is due within this time is made at once: another evaluation would cost more than the wait.
 const DUE_WITHIN: Duration = Duration::from_secs(1);
@@ -61,7 +61,11 @@ pub(crate) fn delay(alloc: &Allocation, policy: &ReschedulePolicy) -> Duration {
 }
 
 /// Returns the replacements on the line of a new allocation, the one of `alloc` included.
-pub(crate) fn events_after(alloc: &Allocation, policy: Option<&ReschedulePolicy>, now: Timestamp) -> Vec<RescheduleEvent> {
+pub(crate) fn events_after(
+    alloc: &Allocation,
+    policy: Option<&ReschedulePolicy>,
+    now: Timestamp,
+) -> Vec<RescheduleEvent> {
     let mut events = alloc.extra().reschedules.clone();
     match policy {
         Some(policy) if !policy.unlimited && !policy.interval.is_zero() => {
@@ -83,6 +87,7 @@ pub(crate) fn events_after(alloc: &Allocation, policy: Option<&ReschedulePolicy>
 }
 
 fn attempts_within(alloc: &Allocation, policy: &ReschedulePolicy, failed_at: Timestamp) -> u32 {
-    let within = |event: &&RescheduleEvent| policy.interval.is_zero() || failed_at.since(event.time) < policy.interval;
+    let within =
+        |event: &&RescheduleEvent| policy.interval.is_zero() || failed_at.since(event.time) < policy.interval;
     u32::try_from(alloc.extra().reschedules.iter().filter(within).count()).unwrap_or(u32::MAX)
 }

@@ -65,7 +65,8 @@ impl ByNode {
 
 /// Returns when an allocation went out of reach.
 pub(super) fn unknown_since(alloc: &Allocation) -> Timestamp {
-    let unknown = |(status, at): &(ClientStatus, Timestamp)| (*status == ClientStatus::Unknown).then_some(*at);
+    let unknown =
+        |(status, at): &(ClientStatus, Timestamp)| (*status == ClientStatus::Unknown).then_some(*at);
     alloc.extra().states.iter().rev().find_map(unknown).unwrap_or(alloc.modify_time)
 }
 
@@ -117,7 +118,9 @@ enum Fate {
 fn fate(scene: &Scene<'_>, job: &Job, alloc: &Allocation) -> Fate {
     let batch = scene.kind == JobType::Batch;
     if alloc.server_terminal() {
-        return if batch && is_done(alloc) && is_current(alloc, job) { Fate::Kept } else { Fate::Dropped };
+        // One that was moved is replaced, however it ended.
+        let counts = batch && is_done(alloc) && is_current(alloc, job) && alloc.extra().next.is_none();
+        return if counts { Fate::Kept } else { Fate::Dropped };
     }
     match alloc.client_status {
         ClientStatus::Pending | ClientStatus::Running | ClientStatus::Unknown => Fate::Kept,

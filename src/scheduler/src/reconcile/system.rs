@@ -39,7 +39,9 @@ pub(super) fn reconcile(
         let allocs = on_node.remove(node).unwrap_or_default();
         let live = live_one(allocs, &mut changes, job);
         match live {
-            Existing::Live(alloc) => sort_one(scene, job, group, alloc, &mut changes, &mut destructive, &mut part),
+            Existing::Live(alloc) => {
+                sort_one(scene, job, group, alloc, &mut changes, &mut destructive, &mut part)
+            }
             Existing::Done => changes.desired.ignore += 1,
             Existing::Over(previous) => {
                 changes.wants.push(Want { previous, node: Some(*node), ..Want::default() });
@@ -78,7 +80,9 @@ fn live_one(mut allocs: Vec<Arc<Allocation>>, changes: &mut GroupChanges, job: &
         return Existing::Live(alloc);
     }
     let done = |alloc: &Arc<Allocation>| {
-        job.spec.kind == JobType::Sysbatch && is_current(alloc, job) && alloc.client_status.is_terminal()
+        job.spec.kind == JobType::Sysbatch
+            && is_current(alloc, job)
+            && alloc.client_status.is_terminal()
             && alloc.client_status != ClientStatus::Lost
             && !alloc.server_terminal()
     };
@@ -119,13 +123,21 @@ fn sort_one(
 }
 
 /// Decides about an allocation on a node that is not among those that the group belongs on.
-fn leave(scene: &mut Scene<'_>, job: &Job, group: &TaskGroup, alloc: Arc<Allocation>, changes: &mut GroupChanges) {
+fn leave(
+    scene: &mut Scene<'_>,
+    job: &Job,
+    group: &TaskGroup,
+    alloc: Arc<Allocation>,
+    changes: &mut GroupChanges,
+) {
     let node = scene.snapshot.node(alloc.node_id);
     let status = node.map(|node| node.status);
     let stopped = match (node, status) {
         (None, _) | (_, Some(NodeStatus::Down)) => Some(lost(&alloc)),
         (Some(_), Some(NodeStatus::Disconnected)) => None,
-        (Some(_), _) if alloc.extra().transition.migrate == Some(true) => Some(stop(&alloc, texts::NODE_TAINTED)),
+        (Some(_), _) if alloc.extra().transition.migrate == Some(true) => {
+            Some(stop(&alloc, texts::NODE_TAINTED))
+        }
         // A node that takes nothing else keeps what it has, as long as it meets the group's demands.
         (Some(node), _) if !node.schedulable() && scene.nodes.meets(&alloc, job, group) => None,
         (Some(_), _) => Some(stop(&alloc, texts::NOT_NEEDED)),
