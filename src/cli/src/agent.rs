@@ -35,13 +35,20 @@ pub const COMMANDS: &[Command] = &[
     ),
 ];
 
-/// Returns the line that names this program and its version.
-pub fn version_text() -> String {
-    format!("Wayfarer v{}", env!("CARGO_PKG_VERSION"))
+/// The version whose commands and API this program has; agents report the same one.
+const NOMAD_VERSION: &str = "2.0.6";
+
+/// Returns the line that names the program, by the name that it was called, and its version.
+pub fn version_text(program: &str) -> String {
+    match program {
+        // Scripts look for a version that they know.
+        "nomad" => format!("Nomad v{NOMAD_VERSION}"),
+        _ => format!("Wayfarer v{}", env!("CARGO_PKG_VERSION")),
+    }
 }
 
 async fn version(context: &Context) -> Outcome {
-    context.console.out(&version_text());
+    context.console.out(&version_text(&context.program));
     Ok(0)
 }
 

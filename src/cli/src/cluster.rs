@@ -66,50 +66,31 @@ async fn members(context: &Context) -> Outcome {
         return Ok(0);
     }
     let full = context.on("verbose") || context.on("detailed");
+    context.console.out(&members_table(&members, full, leads));
+    ui::hint(context, "View and manage Nomad servers", "servers");
+    Ok(0)
+}
+
+fn members_table(members: &[AgentMember], full: bool, leads: impl Fn(&AgentMember) -> bool) -> String {
     let row = |member: &AgentMember| {
-        let mut row = vec![
-            member.name.clone(),
-            member.addr.clone(),
-            member.port.to_string(),
-            member.status.clone(),
-            leads(member).to_string(),
-        ];
+        let mut row =
+            vec![member.name.clone(), member.addr.clone(), member.port.to_string(), member.status.clone()];
+        row.push(leads(member).to_string());
         if full {
             row.push(member.protocol_cur.to_string());
         }
         row.extend(["raft_vsn", "build", "dc", "region"].map(|name| tag(member, name).to_owned()));
         if full {
-            row.push(
-                member
-                    .tags
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect::<Vec<_>>()
-                    .join(","),
-            );
+            let tags = member.tags.iter().map(|(name, value)| format!("{name}={value}"));
+            row.push(tags.collect::<Vec<_>>().join(","));
         }
         row
     };
-    let header: &[&str] = if full {
-        &[
-            "Name",
-            "Address",
-            "Port",
-            "Status",
-            "Leader",
-            "Protocol",
-            "Raft Version",
-            "Build",
-            "Datacenter",
-            "Region",
-            "Tags",
-        ]
-    } else {
-        &["Name", "Address", "Port", "Status", "Leader", "Raft Version", "Build", "Datacenter", "Region"]
-    };
-    context.console.out(&format::table(header, &members.iter().map(row).collect::<Vec<_>>()));
-    ui::hint(context, "View and manage Nomad servers", "servers");
-    Ok(0)
+    let mut header = vec!["Name", "Address", "Port", "Status", "Leader"];
+    header.extend(full.then_some("Protocol"));
+    header.extend(["Raft Version", "Build", "Datacenter", "Region"]);
+    header.extend(full.then_some("Tags"));
+    format::table(&header, &members.iter().map(row).collect::<Vec<_>>())
 }
 
 fn tag<'a>(member: &'a AgentMember, name: &str) -> &'a str {

@@ -281,3 +281,45 @@ async fn unblock(context: &Context) -> Outcome {
     context.console.out(&format!("Deployment {} unblocked", format::quoted(&deployment.id)));
     follow(context, &deployment, &answer).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment(canaries: u64) -> Deployment {
+        let group = DeploymentGroup {
+            auto_revert: canaries > 0,
+            desired_canaries: canaries,
+            desired_total: 2,
+            placed_allocs: 1,
+            progress_deadline: 1,
+            ..DeploymentGroup::default()
+        };
+        Deployment {
+            id: "a82c591c-8242-3197-2196-a7c2538c3afa".to_owned(),
+            job_id: "canary".to_owned(),
+            job_version: 1,
+            status: "running".to_owned(),
+            status_description: "Deployment is running".to_owned(),
+            task_groups: [("g".to_owned(), group)].into(),
+            ..Deployment::default()
+        }
+    }
+
+    #[test]
+    fn columns_for_canaries_and_reverts_show_only_where_there_are_some() {
+        let plain = status_text(&deployment(0), false);
+        assert!(plain.starts_with("ID          = a82c591c\nJob ID      = canary\n"));
+        assert!(plain.ends_with(
+            "Deployed\n\
+             Task Group  Desired  Placed  Healthy  Unhealthy  Progress Deadline\n\
+             g           2        1       0        0          N/A"
+        ));
+        let canary = status_text(&deployment(1), true);
+        assert!(canary.contains("= a82c591c-8242-"));
+        assert!(canary.ends_with(
+            "Task Group  Auto Revert  Promoted  Desired  Canaries  Placed  Healthy  Unhealthy  Progress Deadline\n\
+             g           true         false     2        1         1       0        0          N/A"
+        ));
+    }
+}

@@ -190,3 +190,28 @@ pub fn node_pool(pool: &NodePool) -> Value {
         "SchedulerConfiguration": pool.scheduler_configuration, "CreateIndex": pool.create_index, "ModifyIndex": pool.modify_index,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_servers_leave_out_comes_back_as_zero_values() {
+        let eval: Evaluation =
+            sdk::types::from_slice(br#"{"ID": "x", "JobID": "web", "Status": "complete"}"#)
+                .expect("an evaluation");
+        let shown = evaluation(&eval);
+        assert_eq!(shown["NextEval"], "");
+        assert_eq!(shown["RelatedEvals"], Value::Null);
+        let held = json!({"ID": "x", "AllocatedResources": {
+            "Shared": {"Networks": [{"IP": "127.0.0.1", "DynamicPorts": [{"Label": "http", "Value": 20001}]}]},
+            "Tasks": {"t": {"Cpu": {"CpuShares": 5}}},
+        }});
+        let alloc: Allocation = sdk::types::from_value(held).expect("an allocation");
+        let shown = allocation(&alloc);
+        assert_eq!(shown["AllocatedResources"]["Shared"]["Networks"][0]["MBits"], Value::Null);
+        assert_eq!(shown["AllocatedResources"]["Shared"]["Networks"][0]["DynamicPorts"][0]["To"], 0);
+        assert!(shown["AllocatedResources"]["Tasks"]["t"]["Cpu"].get("ReservedCores").is_none());
+        assert!(shown.get("SharedResources").is_none());
+    }
+}

@@ -52,35 +52,14 @@ pub async fn run(args: Vec<String>) -> i32 {
         .to_owned();
     let words: Vec<String> = words.collect();
     let console = Console::of_process(&words);
-    if words.is_empty() {
-        console.out(&help::overview(&program));
-        return EXIT_UNKNOWN;
-    }
-    match words[0].as_str() {
-        "-h" | "-help" | "--help" | "help" => {
-            console.out(&help::overview(&program));
-            return 0;
-        }
-        "-v" | "-version" | "--version" => {
-            console.out(&agent::version_text());
-            return 0;
-        }
-        "-autocomplete-install" | "--autocomplete-install" => {
-            return complete::install(&console, &program, true);
-        }
-        "-autocomplete-uninstall" | "--autocomplete-uninstall" => {
-            return complete::install(&console, &program, false);
-        }
-        _ => {}
+    if let Some(code) = without_command(&console, &program, &words) {
+        return code;
     }
     let (command, used) = match table::find(&words) {
         table::Found::Command(command, used) => (command, used),
         table::Found::Group(group) => {
-            console.out(&help::group(
-                &program,
-                &group,
-                words.get(group.split(' ').count()).map(String::as_str),
-            ));
+            let wrong = words.get(group.split(' ').count()).map(String::as_str);
+            console.out(&help::group(&program, &group, wrong));
             return i32::from(!words.iter().any(|word| help::is_help_flag(word)));
         }
         table::Found::Nothing => {
@@ -89,26 +68,14 @@ pub async fn run(args: Vec<String>) -> i32 {
         }
     };
     let rest = &words[used..];
-    if rest
-        .iter()
-        .take_while(|word| word.starts_with('-') && *word != "--")
-        .any(|word| help::is_help_flag(word))
-    {
+    let mut flags = rest.iter().take_while(|word| word.starts_with('-') && *word != "--");
+    if flags.any(|word| help::is_help_flag(word)) {
         console.out(&help::command(&program, command));
         return 0;
     }
     let parsed = match flags::parse(command.all_flags(), rest) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            console.out(&help::command(&program, command));
-            console.err(&error.to_string());
-            if let flags::BadFlag::Unknown(name) = &error
-                && let Some(near) = hcl::similar_name(name, command.all_flags().map(|flag| flag.name))
-            {
-                console.err(&format!("Did you mean -{near}?"));
-            }
-            return 1;
-        }
+        Err(error) => return bad_flags(&console, &program, command, &error),
     };
     let globals = match Globals::read(&parsed.flags, |name| std::env::var(name).ok()) {
         Ok(globals) => globals,
@@ -131,4 +98,36 @@ pub async fn run(args: Vec<String>) -> i32 {
             failure.code
         }
     }
+}
+
+/// Does what a call asks for that names no command; `None` when it names one.
+fn without_command(console: &Console, program: &str, words: &[String]) -> Option<i32> {
+    let Some(first) = words.first() else {
+        console.out(&help::overview(program));
+        return Some(EXIT_UNKNOWN);
+    };
+    match first.as_str() {
+        "-h" | "-help" | "--help" | "help" => console.out(&help::overview(program)),
+        "-v" | "-version" | "--version" => console.out(&agent::version_text(program)),
+        "-autocomplete-install" | "--autocomplete-install" => {
+            return Some(complete::install(console, program, true));
+        }
+        "-autocomplete-uninstall" | "--autocomplete-uninstall" => {
+            return Some(complete::install(console, program, false));
+        }
+        _ => return None,
+    }
+    Some(0)
+}
+
+/// Explains a command whose flags were wrong, and returns the exit code.
+fn bad_flags(console: &Console, program: &str, command: &command::Command, error: &flags::BadFlag) -> i32 {
+    console.out(&help::command(program, command));
+    console.err(&error.to_string());
+    if let flags::BadFlag::Unknown(name) = error
+        && let Some(near) = hcl::similar_name(name, command.all_flags().map(|flag| flag.name))
+    {
+        console.err(&format!("Did you mean -{near}?"));
+    }
+    1
 }

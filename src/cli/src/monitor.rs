@@ -300,3 +300,24 @@ pub fn placement_failure(metric: &AllocMetric, indent: &str, scores: bool) -> St
     }
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_to_place_read_as_scripts_know_them() {
+        let metric: AllocMetric = sdk::types::from_slice(
+            br#"{"NodesEvaluated": 1, "NodesExhausted": 1, "ClassExhausted": {"c1": 1}, "DimensionExhausted": {"memory": 1}}"#,
+        )
+        .expect("a metric");
+        let wanted = "  * Resources exhausted on 1 nodes\n  * Class \"c1\" exhausted on 1 nodes\n  * Dimension \"memory\" exhausted on 1 nodes";
+        assert_eq!(placement_failure(&metric, "  ", false), wanted);
+        let filtered: AllocMetric = sdk::types::from_slice(
+            br#"{"NodesEvaluated": 1, "ClassFiltered": {"c1": 1}, "ConstraintFiltered": {"${meta.gpu} = yes": 1}}"#,
+        )
+        .expect("a metric");
+        let wanted = "* Class \"c1\": 1 nodes excluded by filter\n* Constraint \"${meta.gpu} = yes\": 1 nodes excluded by filter";
+        assert_eq!(placement_failure(&filtered, "", false), wanted);
+    }
+}

@@ -345,3 +345,21 @@ pub fn warnings(context: &Context, text: &str) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_shows_kinds_and_what_was_stopped() {
+        let jobs: Vec<JobStub> = sdk::types::from_slice(
+            br#"[{"ID": "canary", "Type": "service", "Priority": 50, "Status": "dead", "Stop": true},
+                {"ID": "param", "Type": "batch", "Priority": 50, "Status": "running", "ParameterizedJob": true}]"#,
+        )
+        .expect("jobs");
+        let wanted = "ID      Type                 Priority  Status          Submit Date\n\
+                      canary  service              50        dead (stopped)  N/A\n\
+                      param   batch/parameterized  50        running         N/A";
+        assert_eq!(list_table(&jobs, false), wanted);
+    }
+}
