@@ -172,8 +172,7 @@ impl Exclusive {
         for device in node.resources.devices.iter().filter(|device| matches(device, request, region)) {
             let is_free = |id: &Text| {
                 let owned = |held: &&AllocatedDevice| same(held, device) && held.ids.contains(id);
-                let taken = self.taken_devices.iter().any(|held| owned(&held))
-                    && !lent.iter().any(|held| owned(held));
+                let taken = self.taken_devices.iter().any(|held| owned(&held)) && !lent.iter().any(&owned);
                 !taken && !chosen.iter().any(|held| owned(&held))
             };
             let free = device
