@@ -1,11 +1,11 @@
 //! Three servers in one process.
 
-mod common;
+mod mesh;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use common::{CLUSTER, Ledger, Mesh, found_alone, in_memory, on_disk, open, peer, propose, texts, until};
+use mesh::{CLUSTER, Ledger, Mesh, found_alone, in_memory, on_disk, open, peer, propose, texts, until};
 use raft::{ChangeError, ClusterMarker, Config, MemoryDisk, ProposeError, Raft, ReadMode};
 
 struct Cluster {

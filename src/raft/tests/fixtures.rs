@@ -1,11 +1,11 @@
 //! What older versions wrote must load. The files were written once and are never written again.
 
-mod common;
+mod mesh;
 
 use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
-use common::{Mesh, on_disk, open, peer, texts};
+use mesh::{Mesh, on_disk, open, peer, texts};
 use raft::{
     ChainHash, ClusterMarker, LogPoint, Mark, Members, Payload, Record, VoteRecord, check_snapshot,
     decode_entry, decode_mark, encode_entry, encode_mark,

@@ -1,6 +1,6 @@
 //! A log that lost something does not open, and a store that fails stops the server.
 
-mod common;
+mod mesh;
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{Ledger, Mesh, copy_dir, found_alone, in_memory, open, propose, texts, until, used_length};
+use mesh::{Ledger, Mesh, copy_dir, found_alone, in_memory, open, propose, texts, until, used_length};
 use raft::{
     ClusterMarker, Fault, FjallLog, LogPoint, LogStore, MarkSync, MemoryDisk, OpenError, Payload,
     ProposeError, Record, Settled, VoteRecord, wipe,

@@ -1,10 +1,10 @@
 //! What was acknowledged is there after any kind of stop.
 
-mod common;
+mod mesh;
 
 use std::time::Duration;
 
-use common::{CLUSTER, Mesh, copy_dir, found_alone, in_memory, on_disk, open, peer, propose, texts, until};
+use mesh::{CLUSTER, Mesh, copy_dir, found_alone, in_memory, on_disk, open, peer, propose, texts, until};
 use raft::{BootstrapError, Config, MemoryDisk, OpenError, ReadMode};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

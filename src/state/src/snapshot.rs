@@ -108,7 +108,7 @@ impl State {
 
     /// Returns the settings of the schedulers.
     pub fn scheduler_config(&self) -> &SchedulerConfig {
-        self.scheduler_config.get_or_default()
+        self.scheduler_config.row()
     }
 }
 

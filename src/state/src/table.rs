@@ -135,7 +135,7 @@ impl<T> Single<T> {
 }
 
 impl Single<SchedulerConfig> {
-    pub(crate) fn get_or_default(&self) -> &SchedulerConfig {
+    pub(crate) fn row(&self) -> &SchedulerConfig {
         static DEFAULT: std::sync::LazyLock<SchedulerConfig> =
             std::sync::LazyLock::new(SchedulerConfig::default);
         self.0.as_deref().unwrap_or(&DEFAULT)

@@ -172,11 +172,8 @@ fn command_of(region: &mut Region, step: Step) -> Option<Command> {
         }
         Step::Deploy { deployment, status } => {
             let id = pick(region.state().deployments(), deployment)?.id;
-            let update = DeploymentUpdate {
-                id,
-                status: DeploymentStatus::ALL[usize::from(status)],
-                description: "x".into(),
-            };
+            let status = DeploymentStatus::ALL[usize::from(status)];
+            let update = DeploymentUpdate { id, status, description: "x".into() };
             Command::UpdateDeployment { update, job: None, eval: None, now: now() }
         }
         Step::Tag { job, version, remove } => Command::TagJobVersion {
