@@ -1,6 +1,10 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use client::Client;
+use futures_util::future::BoxFuture;
 use runtime::Env;
 use serde_json::Value;
 use server::Server;
@@ -46,6 +50,12 @@ pub trait Monitor: Send + Sync {
     fn subscribe(&self, level: &str, json: bool) -> Result<tokio::sync::mpsc::Receiver<String>, String>;
 }
 
+/// The way to the other servers of the region.
+pub trait Peers: Send + Sync {
+    /// Connects to a server, or takes the connection that there is.
+    fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, Result<Connection, String>>;
+}
+
 /// The HTTP API of one agent. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
@@ -58,6 +68,10 @@ pub(crate) struct Inner {
     pub client: Option<Client>,
     /// The server that holds this client's session, on agents that are not servers.
     pub upstream: watch::Receiver<Option<(SocketAddr, Connection)>>,
+    /// The other servers; never set where there are none.
+    peers: OnceLock<Arc<dyn Peers>>,
+    /// When the agent began to serve, in nanoseconds since the epoch.
+    pub started_at: i64,
 }
 
 impl Api {
@@ -68,7 +82,22 @@ impl Api {
         client: Option<Client>,
         upstream: watch::Receiver<Option<(SocketAddr, Connection)>>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { agent, server, client, upstream }) }
+        let started_at = agent.env.wall();
+        Self {
+            inner: Arc::new(Inner { agent, server, client, upstream, peers: OnceLock::new(), started_at }),
+        }
+    }
+
+    /// Names the way to the other servers, so that what only the leader can answer is passed on to it. Once named it
+    /// stays.
+    pub fn set_peers(&self, peers: Arc<dyn Peers>) {
+        // A second way to the same servers is no better than the first.
+        let _ = self.inner.peers.set(peers);
+    }
+
+    /// The way to the other servers.
+    pub(crate) fn peers(&self) -> Option<&Arc<dyn Peers>> {
+        self.inner.peers.get()
     }
 
     /// The agent.

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use transport::{Connection, Stream};
 
@@ -14,6 +14,14 @@ pub const HTTP_STREAM_HEADER: &[u8] = b"http/1";
 /// Time for the other agent to take a stream.
 const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Counts the agents that a request passed, so that two that disagree about who answers do not pass it on for ever.
+const HOPS_HEADER: &str = "x-wayfarer-hops";
+
+/// Returns how many agents passed a request on.
+pub(crate) fn hops_of(headers: &HeaderMap) -> u32 {
+    headers.get(HOPS_HEADER).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
 /// Serves HTTP on a stream that another agent opened, until it is done.
 pub async fn serve_stream(api: Api, stream: Stream) {
     crate::listen::serve_connection(api, TokioIo::new(stream), crate::listen::Origin::Agent).await;
@@ -21,9 +29,14 @@ pub async fn serve_stream(api: Api, stream: Stream) {
 
 impl Api {
     /// Passes a request on over a connection to another agent, with upgrades and bodies of any length.
-    pub(crate) async fn pass_on(&self, connection: &Connection, request: Request<Body>) -> Result<Response<Body>, HttpError> {
+    pub(crate) async fn pass_on(
+        &self,
+        connection: &Connection,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, HttpError> {
         let env = &self.agent().env;
-        let unreachable = |error: String| HttpError::new(500, format!("could not reach the agent in charge: {error}"));
+        let unreachable =
+            |error: String| HttpError::new(500, format!("could not reach the agent in charge: {error}"));
         let deadline = env.now() + OPEN_TIMEOUT;
         let stream = connection.open_stream(Bytes::from_static(HTTP_STREAM_HEADER), deadline).await;
         let stream = stream.map_err(|error| unreachable(error.to_string()))?;
@@ -36,6 +49,8 @@ impl Api {
             }
         });
         let (mut parts, body) = request.into_parts();
+        let hops = hops_of(&parts.headers).saturating_add(1);
+        parts.headers.insert(HOPS_HEADER, hops.into());
         let own_upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let mut response = sender
             .send_request(Request::from_parts(parts, body))
@@ -47,7 +62,8 @@ impl Api {
             let theirs = hyper::upgrade::on(&mut response);
             env.spawn("http-upgrade", async move {
                 let (Ok(near), Ok(far)) = (own_upgrade.await, theirs.await) else { return };
-                let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await;
+                let copied =
+                    tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await;
                 if let Err(error) = copied {
                     tracing::debug!(%error, "upgraded connection ended early");
                 }

@@ -5,7 +5,8 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use driver::{PidStats, TaskId, TaskStats};
+use driver::TaskId;
+pub use driver::{PidStats, TaskStats};
 use model::AllocId;
 use parking_lot::Mutex;
 use rustix::fs::statvfs;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use http::{Method, Request};
+use http::{Method, request::Parts};
 use model::{AllocId, NodeId};
 use raft::Leadership;
 use transport::Connection;
@@ -37,7 +36,7 @@ enum Subject {
 /// 500 when there is no way to who could answer.
 pub(crate) async fn elsewhere(
     api: &Api,
-    request: &Request<Body>,
+    request: &Parts,
     path: &str,
     query: &Query,
     origin: Origin,
@@ -51,18 +50,20 @@ pub(crate) async fn elsewhere(
     if subject == Subject::Agent {
         return Ok(None);
     }
-    if hops_of(request.headers()) >= HOPS_MAX {
+    if hops_of(&request.headers) >= HOPS_MAX {
         return Err(HttpError::internal("No cluster leader: agents disagree about who answers; try again"));
     }
     match subject {
         Subject::Agent => Ok(None),
         Subject::Alloc(id) if api.client().is_some_and(|client| client.alloc(id).is_some()) => Ok(None),
         Subject::Alloc(id) => match api.server() {
-            Some(server) => Ok(server.snapshot().alloc(id).and_then(|alloc| server.sessions().connection(alloc.node_id))),
+            Some(server) => {
+                Ok(server.snapshot().alloc(id).and_then(|alloc| server.sessions().connection(alloc.node_id)))
+            }
             None => upstream(api, origin).await,
         },
         Subject::Node(id) => to_node(api, id, origin).await,
-        Subject::Region => to_region(api, request.method(), query, origin).await,
+        Subject::Region => to_region(api, &request.method, query, origin).await,
     }
 }
 
@@ -84,7 +85,9 @@ async fn to_region(
     origin: Origin,
 ) -> Result<Option<Connection>, HttpError> {
     let Some(server) = api.server() else { return upstream(api, origin).await };
-    let stale = query.get("stale").is_some_and(|value| !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False"));
+    let stale = query
+        .get("stale")
+        .is_some_and(|value| !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False"));
     if stale && matches!(*method, Method::GET | Method::HEAD) {
         return Ok(None);
     }
@@ -141,7 +144,9 @@ fn subject(path: &str, query: &Query, is_server: bool) -> Subject {
     match path {
         "/agent/members" | "/regions" | "/status/leader" | "/status/peers" if !is_server => Subject::Region,
         "/agent/monitor" | "/agent/host" => node(),
-        "/metrics" | "/regions" | "/event/stream" | "/operator/autopilot/health" if is_server => Subject::Agent,
+        "/metrics" | "/regions" | "/event/stream" | "/operator/autopilot/health" if is_server => {
+            Subject::Agent
+        }
         "/metrics" => Subject::Agent,
         _ if path.starts_with("/agent/") => Subject::Agent,
         _ if path.starts_with("/status/") => Subject::Agent,
@@ -176,7 +181,8 @@ mod tests {
         for path in ["/agent/self", "/agent/health", "/agent/servers", "/metrics", "/client/stats"] {
             assert_eq!(on_client(path), Subject::Agent, "{path}");
         }
-        for path in ["/agent/members", "/status/leader", "/regions", "/jobs", "/event/stream", "/job/agent/x"] {
+        for path in ["/agent/members", "/status/leader", "/regions", "/jobs", "/event/stream", "/job/agent/x"]
+        {
             assert_eq!(on_client(path), Subject::Region, "{path}");
         }
         assert_eq!(on_server("/status/leader", ""), Subject::Agent);

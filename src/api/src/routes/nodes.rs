@@ -1,6 +1,8 @@
 //! `/v1/nodes` and `/v1/node/:id...`, node pools aside.
 
-use api_types::{Allocation, Node, NodeDrainRequest, NodeEligibilityRequest, NodeStub, NodeStubFields, NodeUpdateResponse};
+use api_types::{
+    Allocation, Node, NodeDrainRequest, NodeEligibilityRequest, NodeStub, NodeStubFields, NodeUpdateResponse,
+};
 use http::Method;
 use model::{NodeId, Text};
 use serde_json::{Value, json};
@@ -27,7 +29,9 @@ pub(crate) async fn list(api: &Api, call: &Call) -> Result<Reply, HttpError> {
             let shape = |node: &&std::sync::Arc<model::Node>| NodeStub::of(node, fields);
             let page = match (&prefix, paging.reverse) {
                 (Some(prefix), false) => paging.shapes(snapshot.nodes_by_prefix(prefix), position, shape),
-                (Some(prefix), true) => paging.shapes(snapshot.nodes_by_prefix(prefix).rev(), position, shape),
+                (Some(prefix), true) => {
+                    paging.shapes(snapshot.nodes_by_prefix(prefix).rev(), position, shape)
+                }
                 (None, false) => paging.shapes(snapshot.nodes(), position, shape),
                 (None, true) => paging.shapes(snapshot.nodes().rev(), position, shape),
             };
@@ -90,7 +94,9 @@ async fn change(api: &Api, call: &Call, id: NodeId, verb: &str) -> Result<Reply,
             let eligible = match request.eligibility.as_str() {
                 "eligible" => true,
                 "ineligible" => false,
-                other => return Err(HttpError::internal(format!("invalid scheduling eligibility {other:?}"))),
+                other => {
+                    return Err(HttpError::internal(format!("invalid scheduling eligibility {other:?}")));
+                }
             };
             let changed = server.set_node_eligibility(id, eligible).await?;
             Reply::written(&update(&changed, 0), changed.index)
@@ -143,7 +149,8 @@ fn update(changed: &NodeChanged, node_modify_index: u64) -> NodeUpdateResponse {
 /// What whoever changes a node as its client does gets: who the servers are, too.
 fn registration(api: &Api, server: &Server, changed: &NodeChanged, id: NodeId) -> Value {
     let snapshot = server.snapshot();
-    let eligibility = snapshot.node(id).map_or("", |node| if node.eligible { "eligible" } else { "ineligible" });
+    let eligibility =
+        snapshot.node(id).map_or("", |node| if node.eligible { "eligible" } else { "ineligible" });
     let members = server.raft().members();
     let servers: Vec<Value> = members
         .peers

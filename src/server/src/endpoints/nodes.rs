@@ -44,7 +44,11 @@ impl Server {
     /// # Errors
     ///
     /// When there is no such node, or it drains and can not be made eligible.
-    pub async fn set_node_eligibility(&self, node_id: NodeId, eligible: bool) -> Result<NodeChanged, RequestError> {
+    pub async fn set_node_eligibility(
+        &self,
+        node_id: NodeId,
+        eligible: bool,
+    ) -> Result<NodeChanged, RequestError> {
         let node = self.known_node(node_id)?;
         let now = self.now();
         let changes = node.eligible != eligible;
@@ -125,7 +129,11 @@ impl Server {
         self.with_moment(|moment| for_node(&snapshot, node, EvalTrigger::NodeUpdate, moment))
     }
 
-    async fn change_node(&self, command: Command, eval_ids: Vec<EvalId>) -> Result<NodeChanged, RequestError> {
+    async fn change_node(
+        &self,
+        command: Command,
+        eval_ids: Vec<EvalId>,
+    ) -> Result<NodeChanged, RequestError> {
         let submitted = self.submit(&command).await?;
         Ok(NodeChanged { eval_ids, index: submitted.index })
     }
