@@ -97,7 +97,11 @@ impl Call {
             return Err(HttpError::bad_request("Request body is empty"));
         }
         let wrong = |error: serde_json::Error| {
-            HttpError::bad_request(if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() })
+            HttpError::bad_request(if error.is_eof() {
+                "unexpected EOF".to_owned()
+            } else {
+                error.to_string()
+            })
         };
         let value: serde_json::Value = serde_json::from_slice(&self.body).map_err(wrong)?;
         let found = match &value {
@@ -192,7 +196,10 @@ impl Query {
     /// 400 with what is wrong.
     pub fn wait(&self) -> Result<Option<Wait>, HttpError> {
         if let Some(stale) = self.text("stale")
-            && !matches!(stale, "1" | "t" | "T" | "TRUE" | "true" | "True" | "0" | "f" | "F" | "FALSE" | "false" | "False")
+            && !matches!(
+                stale,
+                "1" | "t" | "T" | "TRUE" | "true" | "True" | "0" | "f" | "F" | "FALSE" | "false" | "False"
+            )
         {
             let message = "Expect `true` or `false` for `stale` query string parameter";
             return Err(HttpError::bad_request(message));
@@ -219,7 +226,8 @@ pub fn decode(text: &str, plus: bool) -> String {
             b'+' if plus => out.push(b' '),
             b'%' => {
                 let rest = bytes.clone();
-                let digits: Vec<u32> = rest.take(2).filter_map(|digit| char::from(digit).to_digit(16)).collect();
+                let digits: Vec<u32> =
+                    rest.take(2).filter_map(|digit| char::from(digit).to_digit(16)).collect();
                 match digits[..] {
                     [high, low] => {
                         out.push(u8::try_from(high * 16 + low).unwrap_or(b'%'));
@@ -247,7 +255,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |at| at + digits);
+        let unit_end = rest[digits..]
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .map_or(rest.len(), |at| at + digits);
         let unit = match &rest[digits..unit_end] {
             "ns" => 1e-9,
             "us" | "µs" | "μs" => 1e-6,

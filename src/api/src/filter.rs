@@ -130,7 +130,9 @@ impl Test {
 fn look_up<'a>(row: &'a Value, path: &[String]) -> &'a Value {
     path.iter().fold(row, |value, name| match value {
         Value::Object(map) => map.get(name).unwrap_or(&Value::Null),
-        Value::Array(items) => name.parse::<usize>().ok().and_then(|at| items.get(at)).unwrap_or(&Value::Null),
+        Value::Array(items) => {
+            name.parse::<usize>().ok().and_then(|at| items.get(at)).unwrap_or(&Value::Null)
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => &Value::Null,
     })
 }
@@ -269,8 +271,12 @@ fn selector(input: &mut &str) -> Parsed<Vec<String>> {
     let pointer = quoted.verify(|text: &String| text.starts_with('/')).map(|text: String| {
         text.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect::<Vec<_>>()
     });
-    let name = || take_while(1.., |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '-')).map(str::to_owned);
-    let first = (one_of(|c: char| c.is_ascii_alphabetic()), take_while(0.., is_name)).take().map(str::to_owned);
+    let name = || {
+        take_while(1.., |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '-'))
+            .map(str::to_owned)
+    };
+    let first =
+        (one_of(|c: char| c.is_ascii_alphabetic()), take_while(0.., is_name)).take().map(str::to_owned);
     let part = alt((preceded('.', name()), delimited('[', quoted, ']')));
     let path = (first, repeat(0.., part)).map(|(first, mut rest): (String, Vec<String>)| {
         rest.insert(0, first);
@@ -284,9 +290,16 @@ fn is_name(character: char) -> bool {
 }
 
 fn value(input: &mut &str) -> Parsed<String> {
-    let number = (opt('-'), take_while(1.., |c: char| c.is_ascii_digit()), opt(('.', take_while(1.., |c: char| c.is_ascii_digit()))));
+    let number = (
+        opt('-'),
+        take_while(1.., |c: char| c.is_ascii_digit()),
+        opt(('.', take_while(1.., |c: char| c.is_ascii_digit()))),
+    );
     let number = (number, not(one_of(is_name))).take().map(str::to_owned);
-    let word = (one_of(|c: char| c.is_ascii_alphabetic()), take_while(0.., |c: char| is_name(c) || matches!(c, '.' | '-')));
+    let word = (
+        one_of(|c: char| c.is_ascii_alphabetic()),
+        take_while(0.., |c: char| is_name(c) || matches!(c, '.' | '-')),
+    );
     let word = word.take().map(str::to_owned);
     alt((quoted, number, word)).parse_next(input)
 }
@@ -299,10 +312,14 @@ fn quoted(input: &mut &str) -> Parsed<String> {
         other => other,
     });
     let character = alt((escaped, none_of(['"', '\\'])));
-    let double = delimited('"', repeat(0.., character).fold(String::new, |mut text, c: char| {
-        text.push(c);
-        text
-    }), '"');
+    let double = delimited(
+        '"',
+        repeat(0.., character).fold(String::new, |mut text, c: char| {
+            text.push(c);
+            text
+        }),
+        '"',
+    );
     let raw = delimited('`', take_while(0.., |c: char| c != '`'), '`').map(str::to_owned);
     alt((double, raw)).parse_next(input)
 }

@@ -46,7 +46,9 @@ pub(crate) fn prefix(kind: &str, text: &str) -> Result<IdPrefix, HttpError> {
 fn bad_hex(text: &str) -> String {
     let bad = text.chars().find(|character| !character.is_ascii_hexdigit() && *character != '-');
     match bad {
-        Some(character) => format!("encoding/hex: invalid byte: U+{:04X} '{character}'", u32::from(character)),
+        Some(character) => {
+            format!("encoding/hex: invalid byte: U+{:04X} '{character}'", u32::from(character))
+        }
         None => "misplaced hyphens".to_owned(),
     }
 }
@@ -58,7 +60,10 @@ mod tests {
     #[test]
     fn wrong_prefixes_are_told_as_callers_know_it() {
         let told = |text: &str| prefix("alloc", text).expect_err("no prefix").message;
-        assert_eq!(told("abc"), "alloc lookup failed: index error: Input (without hyphens) must be even length");
+        assert_eq!(
+            told("abc"),
+            "alloc lookup failed: index error: Input (without hyphens) must be even length"
+        );
         assert_eq!(
             told("zz"),
             "alloc lookup failed: index error: Invalid UUID: encoding/hex: invalid byte: U+007A 'z'"

@@ -123,17 +123,18 @@ async fn respond(api: &Api, request: Request<Body>, origin: Origin) -> Result<Re
         let target = if query.is_empty() { "/ui/".to_owned() } else { format!("/ui/?{query}") };
         return redirect(&target);
     }
-    let request = match routes::elsewhere(api, &request, &path, &Query::parse(&query), origin)? {
-        Some(connection) => return api.pass_on(&connection, request).await,
-        None => request,
-    };
     let (parts, body) = request.into_parts();
+    if let Some(connection) = routes::elsewhere(api, &parts, &path, &Query::parse(&query), origin).await? {
+        return api.pass_on(&connection, Request::from_parts(parts, body)).await;
+    }
     let method = if parts.method == Method::POST { Method::PUT } else { parts.method.clone() };
     let body = if matches!(method, Method::GET | Method::HEAD) {
         bytes::Bytes::new()
     } else {
         let limited = Limited::new(body, BODY_BYTES_MAX).collect().await;
-        limited.map_err(|error| HttpError::new(413, format!("request body can not be read: {error}")))?.to_bytes()
+        limited
+            .map_err(|error| HttpError::new(413, format!("request body can not be read: {error}")))?
+            .to_bytes()
     };
     let Some(rest) = path.strip_prefix("/v1") else {
         return routes::outside_v1(api, &path).map(|reply| reply.into_response(false));
@@ -182,7 +183,8 @@ async fn finish(api: &Api, mut response: Response<Body>, accepts_gzip: bool, cor
 
 fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 4), flate2::Compression::fast());
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 4), flate2::Compression::fast());
     encoder.write_all(bytes)?;
     encoder.finish()
 }

@@ -64,7 +64,9 @@ impl Paging {
     pub(crate) fn of(query: &Query) -> Result<Self, HttpError> {
         let per_page = query.number::<i32>("per_page")?;
         let filter = query.text("filter").map(Filter::parse).transpose().map_err(|error| {
-            HttpError::bad_request(format!("failed to create result paginator: failed to read filter expression: {error}"))
+            HttpError::bad_request(format!(
+                "failed to create result paginator: failed to read filter expression: {error}"
+            ))
         })?;
         Ok(Self {
             per_page: per_page.and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0),
@@ -72,11 +74,6 @@ impl Paging {
             reverse: query.get("reverse") == Some("true"),
             filter,
         })
-    }
-
-    /// Tells whether rows are filtered.
-    pub(crate) fn has_filter(&self) -> bool {
-        self.filter.is_some()
     }
 
     /// Hands the rows of the page to `take` and returns where the next page begins, if there is one.
@@ -137,7 +134,12 @@ mod tests {
         let paging = Paging::of(&Query::parse(query)).expect("a good query");
         let mut taken = Vec::new();
         let position = |row: &u64| Position::Created(*row, format!("id{row}"));
-        let next = paging.select(rows, position, |row, _| json!({"N": row, "Even": row % 2 == 0}), |row| taken.push(row));
+        let next = paging.select(
+            rows,
+            position,
+            |row, _| json!({"N": row, "Even": row % 2 == 0}),
+            |row| taken.push(row),
+        );
         (taken, next)
     }
 
@@ -173,7 +175,10 @@ mod tests {
     fn wrong_queries_are_told() {
         let told = |query: &str| Paging::of(&Query::parse(query)).expect_err("a wrong query").message;
         assert_eq!(told("per_page=x"), "Expect a number for `per_page` query string parameter");
-        assert!(told("filter=x+==").starts_with("failed to create result paginator: failed to read filter expression: 1:5"));
+        assert!(
+            told("filter=x+==")
+                .starts_with("failed to create result paginator: failed to read filter expression: 1:5")
+        );
         assert!(Paging::of(&Query::parse("per_page=-1")).is_ok());
     }
 }

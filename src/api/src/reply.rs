@@ -104,7 +104,8 @@ impl Reply {
                 }
                 if let Some(meta) = meta {
                     insert_meta(headers, meta.index);
-                    if let Some(token) = meta.next_token.and_then(|token| HeaderValue::from_str(&token).ok()) {
+                    if let Some(token) = meta.next_token.and_then(|token| HeaderValue::from_str(&token).ok())
+                    {
                         headers.insert("x-nomad-nexttoken", token);
                     }
                 }
@@ -136,14 +137,16 @@ fn insert_meta(headers: &mut http::HeaderMap, index: u64) {
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, HttpError> {
-    serde_json::to_vec(value).map_err(|error| HttpError::internal(format!("answer can not be encoded: {error}")))
+    serde_json::to_vec(value)
+        .map_err(|error| HttpError::internal(format!("answer can not be encoded: {error}")))
 }
 
 /// Writes JSON for people: four blanks a level, and a newline at the end.
 fn prettify(body: Vec<u8>) -> Vec<u8> {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(&body) else { return body };
     let mut out = Vec::with_capacity(body.len() * 2);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
+    let mut serializer =
+        serde_json::Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
     if value.serialize(&mut serializer).is_err() {
         return body;
     }

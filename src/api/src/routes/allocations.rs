@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use api_types::{AllocStopResponse, Allocation as Shape, ServiceRegistration, StubFields, job_value, write_alloc_stub};
+use api_types::{
+    AllocStopResponse, Allocation as Shape, ServiceRegistration, StubFields, job_value, write_alloc_stub,
+};
 use model::{AllocId, Allocation};
 use serde_json::{Map, Value, json};
 use server::{StopAlloc, Watch};
@@ -19,7 +21,10 @@ use crate::{
 const LINE_BYTES: usize = 1_500;
 
 /// Writes a list of allocations, without building a tree.
-pub(crate) fn write_list<'a>(state: &Snapshot, allocs: impl IntoIterator<Item = &'a Arc<Allocation>>) -> Vec<u8> {
+pub(crate) fn write_list<'a>(
+    state: &Snapshot,
+    allocs: impl IntoIterator<Item = &'a Arc<Allocation>>,
+) -> Vec<u8> {
     write_list_with(state, allocs, StubFields::default())
 }
 

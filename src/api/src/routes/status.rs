@@ -4,12 +4,13 @@ use crate::{Api, Call, HttpError, Reply};
 
 /// Answers what follows `/v1/status/`.
 pub(crate) fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, HttpError> {
+    call.require_read()?;
     call.query.wait()?;
     let server = api.require_server()?;
     match rest {
         "leader" => Reply::json(&server.raft().leader().map(|leader| leader.addr).unwrap_or_default()),
         "peers" => {
-            let mut peers: Vec<String> = 
+            let mut peers: Vec<String> =
                 server.raft().members().peers.values().map(|peer| peer.addr.clone()).collect();
             peers.sort_unstable();
             Reply::json(&peers)

@@ -108,7 +108,8 @@ impl Server {
         let spec = JobSpec::from_document(&document).map_err(|error| RequestError::Failed(chain(&error)))?;
         let text = |key: &str| Text::from(document.get(key).and_then(Value::as_str).unwrap_or_default());
         let key = JobKey { namespace: text("Namespace"), id: text("ID") };
-        let admitted = Admitted { job: new_job(key, spec, self.now(), stop), warnings: validation.warning_text() };
+        let admitted =
+            Admitted { job: new_job(key, spec, self.now(), stop), warnings: validation.warning_text() };
         Ok((admitted, validation))
     }
 }
@@ -179,7 +180,8 @@ fn place_errors(state: &State, document: &Value) -> Vec<String> {
 }
 
 fn driver_errors(namespace: &Namespace, document: &Value) -> Vec<String> {
-    let items = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let items =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut used: Vec<String> = items(document, "TaskGroups")
         .iter()
         .flat_map(|group| items(group, "Tasks"))

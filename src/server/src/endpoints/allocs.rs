@@ -59,7 +59,9 @@ impl Server {
     pub async fn delete_evals(&self, ids: Vec<EvalId>) -> Result<(usize, u64), RequestError> {
         let snapshot = self.snapshot();
         if !snapshot.scheduler_config().pause_eval_broker {
-            return Err(RequestError::failed("eval broker is enabled; eval broker must be paused to delete evals"));
+            return Err(RequestError::failed(
+                "eval broker is enabled; eval broker must be paused to delete evals",
+            ));
         }
         let mut allocs = Vec::new();
         for id in &ids {
@@ -72,7 +74,8 @@ impl Server {
             allocs.extend(of_eval.into_iter().filter(|alloc| alloc.terminal()).map(|alloc| alloc.id));
         }
         let count = ids.len();
-        let command = Command::Collect { evals: ids, allocs, jobs: vec![], deployments: vec![], nodes: vec![] };
+        let command =
+            Command::Collect { evals: ids, allocs, jobs: vec![], deployments: vec![], nodes: vec![] };
         Ok((count, self.submit(&command).await?.index))
     }
 }

@@ -26,7 +26,9 @@ impl Server {
     ) -> Result<(bool, u64), RequestError> {
         match self.submit(&Command::SetSchedulerConfig { config: Named(config), cas }).await {
             Ok(submitted) => Ok((true, submitted.index)),
-            Err(SubmitError::Refused(Refusal::SchedulerConfigChanged { .. })) => Ok((false, self.snapshot().index())),
+            Err(SubmitError::Refused(Refusal::SchedulerConfigChanged { .. })) => {
+                Ok((false, self.snapshot().index()))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -59,8 +61,10 @@ impl Server {
         match self.submit(&Command::DeleteNamespaces { names: vec![name] }).await {
             Ok(submitted) => Ok(submitted.index),
             Err(SubmitError::Refused(Refusal::NamespaceInUse { name, what })) => {
-                let errors: Vec<_> =
-                    what.lines().map(|what| format!("namespace {name:?} has {what} in regions: [{region}]")).collect();
+                let errors: Vec<_> = what
+                    .lines()
+                    .map(|what| format!("namespace {name:?} has {what} in regions: [{region}]"))
+                    .collect();
                 Err(RequestError::Failed(list(&errors)))
             }
             Err(error) => Err(error.into()),

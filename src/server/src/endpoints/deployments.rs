@@ -68,7 +68,11 @@ impl Server {
     /// # Errors
     ///
     /// When the deployment is over.
-    pub async fn pause_deployment(&self, id: DeploymentId, pause: bool) -> Result<DeploymentChanged, RequestError> {
+    pub async fn pause_deployment(
+        &self,
+        id: DeploymentId,
+        pause: bool,
+    ) -> Result<DeploymentChanged, RequestError> {
         let (snapshot, eval) = self.deployment_eval(id)?;
         let deployment = snapshot.deployment(id).ok_or_else(not_found)?;
         let (status, description) = match (pause, deployment.requires_promotion()) {
@@ -80,7 +84,8 @@ impl Server {
         let eval = eval.filter(|_| !pause);
         let eval_id = eval.as_ref().map(|eval| eval.id);
         let update = DeploymentUpdate { id, status, description: description.into() };
-        let command = Command::UpdateDeployment { update, job: None, eval: eval.map(Box::new), now: self.now() };
+        let command =
+            Command::UpdateDeployment { update, job: None, eval: eval.map(Box::new), now: self.now() };
         let submitted = self.submit(&command).await?;
         Ok(DeploymentChanged { eval_id, index: submitted.index, reverted_to: None })
     }
@@ -99,7 +104,8 @@ impl Server {
         let (snapshot, eval) = self.deployment_eval(id)?;
         let deployment = snapshot.deployment(id).cloned().ok_or_else(not_found)?;
         let fails = !unhealthy.is_empty() && deployment.status.is_active();
-        let failed = fails.then(|| self.with_moment(|moment| fail(&snapshot, &deployment, FAILED_BY_ALLOC, moment)));
+        let failed =
+            fails.then(|| self.with_moment(|moment| fail(&snapshot, &deployment, FAILED_BY_ALLOC, moment)));
         let (update, job, eval) = match failed {
             Some(Command::UpdateDeployment { update, job, eval, .. }) => (Some(update), job, eval),
             _ => (None, None, eval.map(Box::new)),

@@ -146,7 +146,9 @@ fn check_payload(request: &Dispatch, rule: &str) -> Result<(), RequestError> {
         return Err(RequestError::failed("Payload provided but forbidden by parameterized job"));
     }
     if size > PAYLOAD_BYTES_MAX {
-        return Err(RequestError::Failed(format!("Payload exceeds maximum size; {size} > {PAYLOAD_BYTES_MAX}")));
+        return Err(RequestError::Failed(format!(
+            "Payload exceeds maximum size; {size} > {PAYLOAD_BYTES_MAX}"
+        )));
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use control::for_job;
 use model::{
-    AllocId, DesiredTransition, EvalId, EvalTrigger, Evaluation, Job, JobKey, JobSpec, JobSubmission, Text, Timestamp,
+    AllocId, DesiredTransition, EvalId, EvalTrigger, Evaluation, Job, JobKey, JobSpec, JobSubmission, Text,
+    Timestamp,
 };
 use protocol::Command;
 use serde_json::Value;
@@ -162,7 +163,12 @@ impl Server {
     /// # Errors
     ///
     /// When there is no such job or version.
-    pub async fn mark_job_stable(&self, key: JobKey, version: u64, stable: bool) -> Result<u64, RequestError> {
+    pub async fn mark_job_stable(
+        &self,
+        key: JobKey,
+        version: u64,
+        stable: bool,
+    ) -> Result<u64, RequestError> {
         Ok(self.submit(&Command::MarkJobStable { key, version, stable }).await?.index)
     }
 
@@ -208,11 +214,21 @@ impl Server {
         };
         let submitted = self.submit(&command).await?;
         let job_modify_index = job.modify_index;
-        Ok(JobChanged { eval_id: Some(eval_id), index: submitted.index, job_modify_index, warnings: String::new() })
+        Ok(JobChanged {
+            eval_id: Some(eval_id),
+            index: submitted.index,
+            job_modify_index,
+            warnings: String::new(),
+        })
     }
 
     /// Makes the evaluation that a change of a job causes; none for jobs that only launch others.
-    pub(super) fn eval_for(&self, job: &Job, trigger: EvalTrigger, priority: Option<i32>) -> Option<Evaluation> {
+    pub(super) fn eval_for(
+        &self,
+        job: &Job,
+        trigger: EvalTrigger,
+        priority: Option<i32>,
+    ) -> Option<Evaluation> {
         if job.is_template() {
             return None;
         }
@@ -243,7 +259,9 @@ impl Server {
     fn preserve(&self, request: &mut Register) {
         let id = request.draft.document.get("ID").and_then(Value::as_str).unwrap_or_default().to_owned();
         let key = JobKey::new(request.draft.namespace.as_str(), id);
-        let Some(known) = self.snapshot().job(&key).filter(|job| !job.stop).map(|job| job.spec.document_value()) else {
+        let Some(known) =
+            self.snapshot().job(&key).filter(|job| !job.stop).map(|job| job.spec.document_value())
+        else {
             return;
         };
         for group in children_mut(&mut request.draft.document, "TaskGroups") {
@@ -257,7 +275,9 @@ impl Server {
                 continue;
             }
             for task in children_mut(group, "Tasks") {
-                let Some(before) = named(before, "Tasks", task).and_then(|task| task.get("Resources")) else { continue };
+                let Some(before) = named(before, "Tasks", task).and_then(|task| task.get("Resources")) else {
+                    continue;
+                };
                 if !task.get("Resources").is_some_and(Value::is_object) {
                     task["Resources"] = Value::Object(serde_json::Map::new());
                 }

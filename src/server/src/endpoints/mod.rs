@@ -64,7 +64,8 @@ impl Server {
     fn require_registration(&self) -> Result<(), RequestError> {
         if self.snapshot().scheduler_config().reject_job_registration {
             return Err(RequestError::Forbidden(
-                "job registration, dispatch, and scale are disabled by the scheduler configuration".to_owned(),
+                "job registration, dispatch, and scale are disabled by the scheduler configuration"
+                    .to_owned(),
             ));
         }
         Ok(())

@@ -49,7 +49,8 @@ impl Server {
         let mut chance = Draws(self.env().clone());
         let subject = job.clone();
         // A dry run looks at every node; in a large region that is too long for a thread that serves connections.
-        let run = self.env().spawn_blocking(move || scheduler::plan_job(&snapshot, &subject, now, &mut chance));
+        let run =
+            self.env().spawn_blocking(move || scheduler::plan_job(&snapshot, &subject, now, &mut chance));
         let run = run.await.map_err(|_| RequestError::failed("the dry run did not end"))?;
         Ok(Planned { job, current, run: Some(run), next_launch: Timestamp::ZERO, warnings })
     }

@@ -39,7 +39,9 @@ impl Server {
             return Err(RequestError::Wrong("scaling action count can't be negative".to_owned()));
         }
         if request.error && count.is_some() {
-            return Err(RequestError::Wrong("scaling action should not contain count if error is true".to_owned()));
+            return Err(RequestError::Wrong(
+                "scaling action should not contain count if error is true".to_owned(),
+            ));
         }
         let not_found = || RequestError::NotFound(format!("job {:?} not found", key.id));
         let current = self.snapshot().job(key).cloned().ok_or_else(not_found)?;

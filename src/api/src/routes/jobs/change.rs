@@ -1,8 +1,8 @@
 //! Jobs change, but are not sent anew.
 
 use api_types::{
-    JobEvaluateRequest, JobRegisterResponse, JobRevertRequest, JobScaleRequest, JobStableRequest, JobTagRequest,
-    JobTagResponse,
+    JobEvaluateRequest, JobRegisterResponse, JobRevertRequest, JobScaleRequest, JobStableRequest,
+    JobTagRequest, JobTagResponse,
 };
 use http::Method;
 use model::JobKey;

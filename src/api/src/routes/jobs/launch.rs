@@ -21,7 +21,12 @@ pub(super) async fn dispatch_payload(api: &Api, call: &Call, key: JobKey) -> Res
     launch(api, call, key, request).await
 }
 
-async fn launch(api: &Api, call: &Call, key: JobKey, request: JobDispatchRequest) -> Result<Reply, HttpError> {
+async fn launch(
+    api: &Api,
+    call: &Call,
+    key: JobKey,
+    request: JobDispatchRequest,
+) -> Result<Reply, HttpError> {
     let dispatch = Dispatch {
         key,
         payload: request.payload,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use api_types::{
-    AllocMetric, Evaluation, JobPlanRequest, JobPlanResponse, PlanAnnotations, StubFields, job_value, write_alloc_stub,
+    AllocMetric, Evaluation, JobPlanRequest, JobPlanResponse, PlanAnnotations, StubFields, job_value,
+    write_alloc_stub,
 };
 use jobspec::diff::GroupUpdates;
 use model::JobKey;
@@ -18,10 +19,12 @@ use crate::{Api, Call, HttpError, Reply};
 pub(super) async fn plan(api: &Api, call: &Call, key: JobKey) -> Result<Reply, HttpError> {
     let server = api.require_server()?;
     let request: JobPlanRequest = call.json_of("api.JobPlanRequest")?;
-    let draft = draft(api, call, request.job, &request.namespace, Some(&key.id))
-        .map_err(|error| match error.message.as_str() {
-            "Job ID does not match name" => HttpError::bad_request("Job ID does not match"),
-            _ => error,
+    let draft =
+        draft(api, call, request.job, &request.namespace, Some(&key.id)).map_err(|error| {
+            match error.message.as_str() {
+                "Job ID does not match name" => HttpError::bad_request("Job ID does not match"),
+                _ => error,
+            }
         })?;
     let planned = server.plan_job(draft).await?;
     let index = planned.current.as_ref().map_or(0, |job| job.job_modify_index);
@@ -41,7 +44,8 @@ pub(super) async fn plan(api: &Api, call: &Call, key: JobKey) -> Result<Reply, H
         annotations.preempted_allocs = preempted(server, run);
         response.created_evals = run.plan.new_evals.iter().map(Evaluation::of).collect();
         let failed = run.failed_groups.iter();
-        response.failed_tg_allocs = failed.map(|(group, why)| (group.to_string(), AllocMetric::of(why))).collect();
+        response.failed_tg_allocs =
+            failed.map(|(group, why)| (group.to_string(), AllocMetric::of(why))).collect();
     }
     response.annotations = Some(annotations);
     Reply::written(&response, index)

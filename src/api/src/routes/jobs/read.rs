@@ -31,8 +31,10 @@ pub(super) async fn list(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     let (index, (lines, next_token)) = api
         .read(call, &tables.map(Watch::Table), |state| {
             let jobs = super::jobs_in(state, call.list_namespace(), prefix);
-            let position = |job: &&Arc<Job>| Position::Named(job.key.namespace.to_string(), job.key.id.to_string());
-            let stub = |job: &&Arc<Job>| JobStub::of(job, state.summary(&job.key).map(Arc::as_ref), with_meta);
+            let position =
+                |job: &&Arc<Job>| Position::Named(job.key.namespace.to_string(), job.key.id.to_string());
+            let stub =
+                |job: &&Arc<Job>| JobStub::of(job, state.summary(&job.key).map(Arc::as_ref), with_meta);
             let mut lines = Vec::new();
             let row = |job: &&Arc<Job>, _: &crate::filter::Filter| filter_row(job, stub(job));
             let next = paging.select(jobs, position, row, |job| lines.push(stub(&job)));
@@ -79,7 +81,8 @@ pub(super) async fn allocations(api: &Api, call: &Call, key: JobKey) -> Result<R
     let (index, body) = api
         .read(call, &[Watch::JobAllocs(key.clone())], |state| {
             let current = state.job(&key).map(|job| job.create_index);
-            let of_job = |alloc: &&Arc<Allocation>| all || current.is_none_or(|index| alloc.job.create_index == index);
+            let of_job =
+                |alloc: &&Arc<Allocation>| all || current.is_none_or(|index| alloc.job.create_index == index);
             let mut allocs: Vec<_> = state.allocs_by_job(&key).filter(of_job).collect();
             allocs.sort_unstable_by_key(|alloc| alloc.id);
             Ok((state.table_index(Table::Allocs), write_list(state, allocs)))
@@ -106,7 +109,10 @@ pub(super) async fn summary(api: &Api, call: &Call, key: JobKey) -> Result<Reply
     let (index, summary) = api
         .find(call, &[Watch::Job(key.clone())], "job not found", |state| {
             let summary = state.summary(&key).cloned();
-            Ok((summary.as_ref().map_or(state.table_index(Table::Summaries), |found| found.modify_index), summary))
+            Ok((
+                summary.as_ref().map_or(state.table_index(Table::Summaries), |found| found.modify_index),
+                summary,
+            ))
         })
         .await?;
     Reply::read(&JobSummary::of(&summary), meta(index))
@@ -127,9 +133,12 @@ pub(super) async fn versions(api: &Api, call: &Call, key: JobKey) -> Result<Repl
         (Some(version), _) => Some(versions.iter().find(|job| job.version == version).ok_or_else(|| {
             HttpError::internal(format!("version {version} of job {:?} not found", key.id))
         })?),
-        (None, Some(tag)) => Some(versions.iter().find(|job| has_tag(job, tag)).ok_or_else(|| {
-            HttpError::internal(format!("tag {tag:?} not found on job {:?}", key.id))
-        })?),
+        (None, Some(tag)) => Some(
+            versions
+                .iter()
+                .find(|job| has_tag(job, tag))
+                .ok_or_else(|| HttpError::internal(format!("tag {tag:?} not found on job {:?}", key.id)))?,
+        ),
         (None, None) => None,
     };
     let values: Vec<_> = versions.iter().map(|job| job_value(job)).collect();
@@ -163,8 +172,10 @@ pub(super) async fn deployments(api: &Api, call: &Call, key: JobKey) -> Result<R
         .read(call, &[Watch::JobDeployments(key.clone())], |state| {
             let current = state.job(&key).map(|job| job.create_index);
             let of_job = state.deployments_by_job(&key);
-            let mut deployments: Vec<_> =
-                of_job.filter(|found| all || current.is_none_or(|index| found.job_create_index == index)).cloned().collect();
+            let mut deployments: Vec<_> = of_job
+                .filter(|found| all || current.is_none_or(|index| found.job_create_index == index))
+                .cloned()
+                .collect();
             deployments.sort_unstable_by_key(|deployment| deployment.id);
             Ok((state.table_index(Table::Deployments), deployments))
         })
@@ -211,8 +222,10 @@ pub(super) async fn actions(api: &Api, call: &Call, key: JobKey) -> Result<Reply
     let unknown = || HttpError::internal(format!("Unknown job {:?}", key.id));
     let (_, job) = find_job(api, call, &key, Clone::clone).await.map_err(|_| unknown())?;
     let document = job.spec.document_value();
-    let items = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let items =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut actions = Vec::new();
     for group in items(&document, "TaskGroups") {
         for task in items(&group, "Tasks") {
@@ -246,10 +259,13 @@ fn scale_of(state: &Snapshot, job: &Job) -> JobScaleStatus {
         state.allocs_by_job(&job.key).filter(|alloc| alloc.job.create_index == job.create_index).collect();
     let deployment = state.latest_deployment(&job.key).map(|deployment| deployment.id);
     let group_of = |group: &TaskGroup| {
-        let live: Vec<_> =
-            allocs.iter().filter(|alloc| alloc.task_group().name == group.name && !alloc.terminal()).collect();
+        let live: Vec<_> = allocs
+            .iter()
+            .filter(|alloc| alloc.task_group().name == group.name && !alloc.terminal())
+            .collect();
         let healthy = |wanted: bool| {
-            let of_deployment = |alloc: &&&&Arc<Allocation>| deployment.is_some() && alloc.extra().deployment == deployment;
+            let of_deployment =
+                |alloc: &&&&Arc<Allocation>| deployment.is_some() && alloc.extra().deployment == deployment;
             let healths = live.iter().filter(of_deployment).filter_map(|alloc| alloc.extra().health?.healthy);
             i64::try_from(healths.filter(|health| *health == wanted).count()).unwrap_or(i64::MAX)
         };

@@ -9,7 +9,10 @@ use model::{Job, JobKey};
 use server::Watch;
 use state::{Snapshot, Table};
 
-use crate::{Api, Call, HttpError, Meta, Reply, paging::{Paging, Position}};
+use crate::{
+    Api, Call, HttpError, Meta, Reply,
+    paging::{Paging, Position},
+};
 
 /// Meta that a tool sets which makes jobs from templates.
 const PACK_NAME: &str = "pack.name";
@@ -85,7 +88,8 @@ fn line(state: &Snapshot, job: &Job) -> JobStatusLine {
         .collect();
     allocs.sort_by(|left, right| left.id.cmp(&right.id));
     let launches = job.is_template();
-    let child_statuses = launches.then(|| state.children(&job.key).map(|child| child.status.to_string()).collect());
+    let child_statuses =
+        launches.then(|| state.children(&job.key).map(|child| child.status.to_string()).collect());
     JobStatusLine {
         allocs,
         child_statuses,

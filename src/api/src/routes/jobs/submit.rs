@@ -100,7 +100,8 @@ pub(super) fn draft(
     if call.query.text("region").is_none() && region.is_some_and(|region| region != api.agent().region) {
         return Err(HttpError::internal("No path to region"));
     }
-    let asked = call.query.text("namespace").or(Some(body_namespace)).filter(|namespace| !namespace.is_empty());
+    let asked =
+        call.query.text("namespace").or(Some(body_namespace)).filter(|namespace| !namespace.is_empty());
     let namespace = asked.or(text("Namespace")).unwrap_or("default").to_owned();
     Ok(Draft { document, namespace })
 }
