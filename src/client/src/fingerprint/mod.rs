@@ -15,6 +15,8 @@ use model::{
 };
 use uuid::Uuid;
 
+pub use self::network::{default_interface, holds as network_holds, interfaces};
+
 /// What every node says of itself unless its configuration says otherwise; job files refer to these.
 const STANDARD_META: [(&str, &str); 6] = [
     ("connect.gateway_image", "docker.io/envoyproxy/envoy:v${NOMAD_envoy_version}"),

@@ -65,7 +65,7 @@ fn address(alias: &str, ip: IpAddr, reserved_ports: &str) -> NodeAddress {
 }
 
 /// Lists interfaces with their addresses, link-local ones left out.
-pub(crate) fn interfaces() -> Vec<(String, IpAddr)> {
+pub fn interfaces() -> Vec<(String, IpAddr)> {
     let Ok(found) = getifaddrs() else { return Vec::new() };
     found
         .filter_map(|entry| {
@@ -82,7 +82,7 @@ pub(crate) fn interfaces() -> Vec<(String, IpAddr)> {
 }
 
 /// The interface of the default route.
-pub(crate) fn default_interface() -> Option<String> {
+pub fn default_interface() -> Option<String> {
     let routes = fs::read_to_string("/proc/net/route").ok()?;
     routes.lines().skip(1).find_map(|line| {
         let mut words = line.split_whitespace();
@@ -102,7 +102,7 @@ fn mac_of(device: &str) -> Option<String> {
 }
 
 /// Tells whether an address is in a network such as `10.0.0.0/8`.
-fn holds(cidr: &str, ip: IpAddr) -> bool {
+pub fn holds(cidr: &str, ip: IpAddr) -> bool {
     let Some((network, bits)) = cidr.split_once('/') else { return false };
     let Ok(bits) = bits.parse::<u32>() else { return false };
     match (network.parse(), ip) {

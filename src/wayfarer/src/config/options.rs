@@ -1,3 +1,5 @@
+//! Everything that an agent is told, checked: what the rest of the agent reads.
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -8,7 +10,7 @@ use std::{
 use client::fingerprint::Settings;
 use serde_json::Value;
 
-/// Everything that an agent is told, checked and complete. What it was made from is [`super::Raw`].
+/// Everything that an agent is told, checked and complete. What it was made from is [`super::raw::RawAgent`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Runs in memory, for trying things out; its tasks end with it.
@@ -77,6 +79,10 @@ pub struct ServerOptions {
     pub bootstrap_expect: u32,
     /// Servers to join.
     pub join: Vec<String>,
+    /// How patiently to try to join.
+    pub join_retry: JoinRetry,
+    /// What gossip is encrypted with: 16, 24 or 32 bytes.
+    pub encrypt: Option<Vec<u8>>,
     /// Entries after which a snapshot is due.
     pub snapshot_threshold: Option<u64>,
     /// Time between looks whether one is due.
@@ -97,6 +103,15 @@ pub struct ServerOptions {
     pub job_count_max: u32,
     /// Settings of the schedulers for a new region.
     pub scheduler: model::SchedulerConfig,
+}
+
+/// How patiently a server tries to join others.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinRetry {
+    /// Tries; without end unless set.
+    pub tries_max: Option<u64>,
+    /// Time between two tries.
+    pub interval: Duration,
 }
 
 /// The client's part.

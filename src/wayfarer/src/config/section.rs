@@ -24,20 +24,33 @@ pub(super) enum Support {
 }
 
 /// A file can not be used, and why.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug)]
 pub(super) enum Problem {
     /// It is not HCL, or not JSON.
-    #[error("failed to decode HCL file {{file}}: At {}:{}: {what}", at.line, at.column)]
-    Syntax { at: Position, what: String },
+    Syntax { at: Option<Position>, what: String },
     /// A value is of the wrong type.
-    #[error("failed to decode HCL file {{file}}: {what} ({}at {}:{})", key_of(path), at.line, at.column)]
     Type { path: String, at: Position, what: String },
     /// A text is not a time.
-    #[error("{path} can't parse time duration {text}")]
     Duration { path: String, text: String },
     /// Keys that nobody knows.
-    #[error("{}", unknown_text(path, keys))]
     Unknown { path: String, keys: Vec<UnknownKey> },
+}
+
+impl Problem {
+    /// The problem in words, beginning with those that programs know.
+    pub fn text(&self, file: &str) -> String {
+        match self {
+            Self::Syntax { at: Some(at), what } => {
+                format!("failed to decode HCL file {file}: At {}:{}: {what}", at.line, at.column)
+            }
+            Self::Syntax { at: None, what } => format!("failed to decode HCL file {file}: {what}"),
+            Self::Type { path, at, what } => {
+                format!("failed to decode HCL file {file}: {what} ({path} at {}:{})", at.line, at.column)
+            }
+            Self::Duration { path, text } => format!("{path} can't parse time duration {text}"),
+            Self::Unknown { path, keys } => unknown_text(path, keys),
+        }
+    }
 }
 
 /// A key that nobody knows.
@@ -56,10 +69,6 @@ impl fmt::Display for UnknownKey {
             None => Ok(()),
         }
     }
-}
-
-fn key_of(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!("{path}, ") }
 }
 
 fn unknown_text(path: &str, keys: &[UnknownKey]) -> String {
@@ -207,7 +216,9 @@ pub(super) fn note_field<F: Field>(
     let Some(field) = field else { return };
     match support {
         Support::Used => field.note(&path, notes),
-        Support::Later | Support::Enterprise if !is_off(&field.show(&Value::Null)) => notes.push((path, support)),
+        Support::Later | Support::Enterprise if !is_off(&field.show(&Value::Null)) => {
+            notes.push((path, support))
+        }
         Support::Later | Support::Enterprise | Support::Inert => {}
     }
 }
@@ -280,7 +291,11 @@ pub(super) fn read_section<S: Section>(
             unknown.push(key);
         }
     }
-    if unknown.is_empty() { Ok(section) } else { Err(Problem::Unknown { path: path.to_owned(), keys: unknown }) }
+    if unknown.is_empty() {
+        Ok(section)
+    } else {
+        Err(Problem::Unknown { path: path.to_owned(), keys: unknown })
+    }
 }
 
 fn wrong_type(path: &str, entry: &Entry, what: impl Into<String>) -> Problem {
@@ -336,8 +351,9 @@ impl Field for i64 {
     fn read(found: &[&Entry], path: &str, _: &mut Reader) -> Result<Self, Problem> {
         let entry = last(found);
         let text = plain_text(entry, path)?;
-        text.parse()
-            .map_err(|_| wrong_type(path, entry, format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+        text.parse().map_err(|_| {
+            wrong_type(path, entry, format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        })
     }
 
     fn show(&self, default: &Value) -> Value {
@@ -470,7 +486,10 @@ impl Field for BTreeMap<String, String> {
     }
 
     fn show(&self, _: &Value) -> Value {
-        self.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect::<Map<_, _>>().into()
+        self.iter()
+            .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+            .collect::<Map<_, _>>()
+            .into()
     }
 }
 

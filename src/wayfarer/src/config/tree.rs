@@ -44,8 +44,8 @@ impl Tree {
         }
     }
 
-    /// As JSON. Names that stand there several times become a list; `labelled` says that a list of one object is
-    /// that object.
+    /// As JSON. Names that stand there several times become a list, and a list of one object is that
+    /// object, as blocks are written in JSON.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Plain(value) => value.to_json(),
