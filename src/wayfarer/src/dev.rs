@@ -130,7 +130,7 @@ fn read_job(path: Option<&std::path::Path>) -> Result<Value, String> {
 async fn live(wishes: &Wishes, job: Value) -> anyhow::Result<i32> {
     let monitor = log::start_to_file(&wishes.log_level, &wishes.log_file)
         .with_context(|| format!("could not open the log file {}", wishes.log_file.display()))?;
-    let options = config::dev(&config::Machine::look())?;
+    let options = config::load(&config::dev(), &config::Machine::look()).map_err(|error| anyhow!("{error}"))?;
     let shutdown = Shutdown::new();
     let env = Env::real(shutdown.clone());
     println!("==> Starting a dev agent (its log: {})", wishes.log_file.display());

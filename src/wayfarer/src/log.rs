@@ -156,7 +156,7 @@ impl FormatTime for LogTime {
         // The log is read by people beside other logs of the machine, so it shows the machine's clock.
         #[allow(clippy::disallowed_methods)]
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let time = api_types::Time::from_nanos(i64::try_from(now.as_nanos()).unwrap_or(0));
+        let time = api_types::Time(i64::try_from(now.as_nanos()).unwrap_or(0));
         write!(writer, "{time}")
     }
 }

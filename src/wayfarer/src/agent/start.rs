@@ -249,7 +249,7 @@ fn keep_authority(dir: &Path, region: Region, host: &EnvHost) -> anyhow::Result<
         identity::keep(&certificate, || made.certificate_pem().to_owned())?;
     }
     let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()));
-    Ok(Authority::load(region, &read(&certificate)?, &read(&key)?)?)
+    Ok(Authority::load(region, &read(&certificate)?, &read(&key)?, host.unix_time())?)
 }
 
 async fn start_server(
@@ -287,7 +287,7 @@ async fn start_server(
         gc_interval: wanted.gc_interval,
         event_buffer: wanted.event_buffer,
     };
-    let marker = raft::ClusterMarker(*Uuid::from_u128(env.random_u128()).as_bytes());
+    let marker = raft::ClusterMarker(env.random_u128());
     Ok(Server::start(env, config, raft_config, me, Arc::new(NoPeers), Some(marker)).await?)
 }
 
