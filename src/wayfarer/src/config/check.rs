@@ -187,7 +187,6 @@ fn warn_of_tls(raw: &RawAgent, warnings: &mut Vec<String>) {
         if let Err(text) = read_ca(&tls) {
             warnings.push(format!("Error when parsing TLS configuration: {text}"));
         }
-        warnings.push("tls is not available yet: the HTTP API is served without it".to_owned());
     }
     if !(http && rpc && tls.verify_server_hostname == Some(true)) {
         warnings.push("mTLS is not configured - Nomad is not secure without mTLS!".to_owned());

@@ -57,14 +57,15 @@ pub fn load(flags: &Flags, machine: &Machine) -> Result<Options, ConfigError> {
     if !mode.runs(&raw) {
         return Err(ConfigError::early(Fault::NoMode));
     }
-    let addresses = address::resolve(&raw, mode.dev, machine).map_err(|e| ConfigError::early(Fault::Address(e)))?;
+    let addresses =
+        address::resolve(&raw, mode.dev, machine).map_err(|e| ConfigError::early(Fault::Address(e)))?;
     let mut warnings = loaded.warnings;
     let result = check::check(&raw, mode, &mut warnings);
-    warnings.extend(notes(&raw, flags));
     let failed = |fault, warnings: &[String]| ConfigError { fault, warnings: warnings.to_vec() };
     result.map_err(|fault| failed(fault, &warnings))?;
-    let mut options =
-        options_of(&raw, mode.dev, addresses, machine, &mut warnings).map_err(|fault| failed(fault, &warnings))?;
+    let mut options = options_of(&raw, mode.dev, addresses, machine, &mut warnings)
+        .map_err(|fault| failed(fault, &warnings))?;
+    warnings.extend(notes(&raw, flags));
     options.shown = shown::shown(&raw, &options, flags, &loaded.files);
     options.warnings = warnings;
     options.files = loaded.files;
@@ -123,6 +124,11 @@ fn notes(raw: &RawAgent, flags: &Flags) -> Vec<String> {
     notes
         .into_iter()
         .map(|(path, support)| match support {
+            // Whoever asks for these two believes that the agent is safe to reach.
+            Support::Later if path == "tls" => {
+                "tls does nothing yet: the HTTP API is served without it".to_owned()
+            }
+            Support::Later if path == "acl" => "acl does nothing yet: every request is allowed".to_owned(),
             Support::Enterprise => format!("{path} belongs to the enterprise edition and does nothing here"),
             Support::Used | Support::Later | Support::Inert => {
                 format!("{path} is accepted and does nothing yet")
@@ -147,7 +153,12 @@ fn options_of(
     let client = client
         .map(|section| {
             let root = root.as_deref();
-            client::options(section, &client::Agent { name: &name, datacenter: &datacenter, root }, &addresses, machine)
+            client::options(
+                section,
+                &client::Agent { name: &name, datacenter: &datacenter, root },
+                &addresses,
+                machine,
+            )
         })
         .transpose()?;
     let telemetry = raw.telemetry.clone().unwrap_or_default();

@@ -61,19 +61,16 @@ pub(super) struct UnknownKey {
     pub similar: Option<&'static str>,
 }
 
-impl fmt::Display for UnknownKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}:{}", self.key, self.at.line, self.at.column)?;
-        match self.similar {
-            Some(similar) => write!(f, ", did you mean {similar}?"),
-            None => Ok(()),
-        }
+impl UnknownKey {
+    fn place(&self) -> String {
+        let advice = self.similar.map(|similar| format!(", did you mean {similar}?"));
+        format!("at {}:{}{}", self.at.line, self.at.column, advice.unwrap_or_default())
     }
 }
 
 fn unknown_text(path: &str, keys: &[UnknownKey]) -> String {
     let names: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
-    let places: Vec<String> = keys.iter().map(UnknownKey::to_string).collect();
+    let places: Vec<String> = keys.iter().map(UnknownKey::place).collect();
     let space = if path.is_empty() { "" } else { " " };
     format!("{path}{space}unexpected keys {} ({})", names.join(", "), places.join("; "))
 }
@@ -286,7 +283,7 @@ pub(super) fn read_section<S: Section>(
         let key = UnknownKey { key: entry.key.clone(), at: entry.at, similar };
         // Nomad has always passed over blocks at the top of a file that it does not know.
         if path.is_empty() && matches!(entry.value, Tree::Object(_)) {
-            reader.warnings.push(format!("Unknown block ignored: {key}"));
+            reader.warnings.push(format!("unknown block {} ignored ({})", key.key, key.place()));
         } else {
             unknown.push(key);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    check::{self, Fault, Mode},
+    check::{self, Mode},
     files::Loaded,
 };
 
@@ -53,7 +53,7 @@ pub fn validate_command(paths: &[String]) -> Verdict {
     }
     let mut warnings = loaded.warnings;
     let result = check::check(&loaded.raw, Mode { dev: false }, &mut warnings);
-    if !matches!(result, Err(Fault::NoMode)) {
+    if result.is_ok() {
         warnings.extend(super::notes(&loaded.raw, &super::Flags::default()));
     }
     let mut stderr: String = warnings.iter().map(|warning| format!("WARNING: {warning}\n")).collect();

@@ -43,7 +43,8 @@ impl<S: Section + HasName> Field for Named<S> {
 
     fn show(&self, default: &serde_json::Value) -> serde_json::Value {
         let standard = default.get(0).cloned().unwrap_or_default();
-        let mut list: Vec<serde_json::Value> = self.0.values().map(|section| section.show(&standard)).collect();
+        let mut list: Vec<serde_json::Value> =
+            self.0.values().map(|section| section.show(&standard)).collect();
         if !standard.is_null() && !self.0.contains_key("default") {
             list.insert(0, standard);
         }
