@@ -40,6 +40,8 @@ pub(crate) struct Candidates {
     pub(crate) slots: Vec<Slot>,
     /// The class of each, beside them: passes read it for all.
     pub(crate) class_of: Vec<u32>,
+    /// One node of each class among them.
+    pub(crate) examples: Vec<(u32, Slot)>,
     /// What is known before room is looked at; the start of every metric.
     pub(crate) metric: AllocMetric,
     /// By the class that nodes computed: whether some node of it would do.
@@ -148,6 +150,7 @@ impl Requirements {
         let mut found = Candidates {
             slots: Vec::new(),
             class_of: Vec::new(),
+            examples: Vec::new(),
             metric: AllocMetric { node_pool: self.pool.clone(), ..AllocMetric::default() },
             classes: BTreeMap::new(),
             escaped: !self.of_node.is_empty(),
@@ -177,6 +180,7 @@ impl Requirements {
                 None => {
                     found.slots.push(slot);
                     found.class_of.push(table.class_of(slot));
+                    of_class[class].candidate.get_or_insert(slot);
                 }
                 Some(reason) => {
                     of_class[class].filtered += 1;
@@ -253,6 +257,7 @@ struct ClassCount {
     available: u32,
     filtered: u32,
     example: Option<Slot>,
+    candidate: Option<Slot>,
 }
 
 impl Candidates {
@@ -267,7 +272,9 @@ impl Candidates {
                 *self.metric.class_filtered.entry(node.node_class.clone()).or_default() += count.filtered;
             }
             let feasible = matches!(&verdicts[class], Some(None));
-            let name = table.class_name(u32::try_from(class).expect("class numbers are 32 bits wide"));
+            let class = u32::try_from(class).expect("class numbers are 32 bits wide");
+            self.examples.extend(count.candidate.map(|slot| (class, slot)));
+            let name = table.class_name(class);
             *self.classes.entry(name.clone()).or_default() |= feasible;
         }
     }

@@ -6,7 +6,7 @@ use model::{Constraint, Job, Node, SpreadTarget, TaskGroup, Text};
 
 use crate::{
     condition::Target,
-    feasibility::constraints,
+    feasibility::{Candidates, constraints},
     table::{NodeTable, Slot},
 };
 
@@ -71,6 +71,28 @@ pub(crate) struct Rules {
     buckets: Vec<Bucket>,
 }
 
+/// Which bucket each candidate is in.
+pub(crate) enum Buckets {
+    /// There are no rules that tell nodes apart.
+    One,
+    /// By class.
+    OfClass(Vec<u32>),
+    /// By position among the candidates.
+    OfEach(Vec<u32>),
+}
+
+impl Buckets {
+    /// Returns the bucket of the candidate at a position.
+    #[inline]
+    pub(crate) fn of(&self, candidates: &Candidates, at: usize) -> u32 {
+        match self {
+            Self::One => 0,
+            Self::OfClass(buckets) => buckets[candidates.class_of[at] as usize],
+            Self::OfEach(buckets) => buckets[at],
+        }
+    }
+}
+
 /// Nodes that are alike for every rule.
 #[derive(Clone, Debug)]
 struct Bucket {
@@ -133,23 +155,26 @@ impl Rules {
         self.dimensions.iter().any(|dimension| matches!(dimension.kind, Kind::Spread { .. }))
     }
 
-    /// Sorts nodes into buckets: by position among the slots, whose classes stand beside them.
-    pub(crate) fn sort(&mut self, table: &NodeTable, slots: &[Slot], class_of: &[u32]) -> Vec<u32> {
-        const UNSORTED: u32 = u32::MAX;
-        let unique = self.dimensions.iter().any(|dimension| dimension.target.is_unique());
-        let mut of_class: Vec<u32> = vec![UNSORTED; table.class_count()];
-        let mut known: BTreeMap<Vec<Option<usize>>, u32> = BTreeMap::new();
+    /// Sorts nodes into buckets: whole classes where no rule looks at what is unique to a node.
+    pub(crate) fn sort(&mut self, table: &NodeTable, candidates: &Candidates) -> Buckets {
         self.buckets.clear();
-        let sorted = slots.iter().zip(class_of).map(|(&slot, &class)| {
-            let of_class = &mut of_class[class as usize];
-            if unique || *of_class == UNSORTED {
-                *of_class = self.bucket_of(table.node(slot), &mut known);
+        if self.is_simple() {
+            return Buckets::One;
+        }
+        let mut known: BTreeMap<Vec<Option<usize>>, u32> = BTreeMap::new();
+        let unique = self.dimensions.iter().any(|dimension| dimension.target.is_unique());
+        let buckets = if unique {
+            let of = |slot: &Slot| self.bucket_of(table.node(*slot), &mut known);
+            Buckets::OfEach(candidates.slots.iter().map(of).collect())
+        } else {
+            let mut of_class = vec![0; table.class_count()];
+            for &(class, slot) in &candidates.examples {
+                of_class[class as usize] = self.bucket_of(table.node(slot), &mut known);
             }
-            *of_class
-        });
-        let sorted = sorted.collect();
+            Buckets::OfClass(of_class)
+        };
         self.weigh();
-        sorted
+        buckets
     }
 
     fn bucket_of(&mut self, node: &Node, known: &mut BTreeMap<Vec<Option<usize>>, u32>) -> u32 {
@@ -162,9 +187,12 @@ impl Rules {
         })
     }
 
-    /// Returns what each bucket's nodes gain by the spreads; none for nodes that may take no more.
-    pub(crate) fn boosts(&self) -> Vec<Option<f32>> {
-        self.buckets.iter().map(|bucket| (!bucket.closed).then_some(bucket.boost)).collect()
+    /// Returns what each bucket's nodes gain by the spreads; not a number for nodes that may take no more.
+    pub(crate) fn boosts(&self) -> Vec<f32> {
+        if self.is_simple() {
+            return vec![0.0];
+        }
+        self.buckets.iter().map(|bucket| if bucket.closed { f32::NAN } else { bucket.boost }).collect()
     }
 
     /// Returns what a bucket's nodes gain by the spreads.

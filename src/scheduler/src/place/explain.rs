@@ -4,7 +4,7 @@ use model::{AllocMetric, Text};
 
 use super::Running;
 use crate::{
-    rules::DistinctHosts,
+    rules::{Buckets, DistinctHosts},
     score::mean_with_spread,
     table::{NodeTable, Slot},
 };
@@ -52,19 +52,26 @@ impl Shortage {
     }
 }
 
+/// What a look at all nodes found.
+#[derive(Default)]
+struct Survey {
+    best: Best,
+    shortage: Shortage,
+    /// Nodes that are out of question for another reason.
+    odd: Vec<usize>,
+}
+
 /// The best few nodes, best first.
 #[derive(Default)]
 struct Best(Vec<(f32, usize)>);
 
 impl Best {
-    #[inline]
-    fn offer(&mut self, total: f32, at: usize) {
-        if self.0.len() == SHOWN_SCORES && self.0.last().is_some_and(|(worst, _)| total <= *worst) {
-            return;
-        }
+    /// Puts a node in its place; returns the score that the next one must pass.
+    fn offer(&mut self, total: f32, at: usize) -> f32 {
         let place = self.0.partition_point(|(found, _)| *found >= total);
         self.0.insert(place, (total, at));
         self.0.truncate(SHOWN_SCORES);
+        if self.0.len() < SHOWN_SCORES { f32::NEG_INFINITY } else { self.0[SHOWN_SCORES - 1].0 }
     }
 }
 
@@ -81,32 +88,17 @@ impl Running<'_> {
     /// Looks at all nodes once: finds the best, and says how the placements of this pass come about.
     pub(super) fn survey(&mut self) -> AllocMetric {
         let mut metric = self.pass.candidates.metric.clone();
-        let mut shortage = Shortage::default();
-        let boosts = self.pass.rules.boosts();
-        let mut best = Best::default();
-        let count = self.sums.len();
-        let mut odd: Vec<usize> = Vec::new();
-        // The offset decides between equals: the first that is seen stays ahead.
-        for at in (self.offset as usize..count).chain(0..(self.offset as usize).min(count)) {
-            let sum = self.sums[at];
-            if sum == f32::NEG_INFINITY {
-                if !self.is_short(at, &mut shortage) {
-                    odd.push(at);
-                }
-                continue;
+        let mut seen = Survey::default();
+        let candidates = self.pass.candidates;
+        // One loop for each way of finding a bucket: it runs over all nodes for every decision.
+        match &self.buckets {
+            Buckets::One => self.scan_all(&mut seen, |_| 0),
+            Buckets::OfClass(buckets) => {
+                self.scan_all(&mut seen, |at| buckets[candidates.class_of[at] as usize] as usize);
             }
-            let boost = match self.buckets.get(at) {
-                None => 0.0,
-                Some(&bucket) => match boosts[bucket as usize] {
-                    Some(boost) => boost,
-                    None => {
-                        odd.push(at);
-                        continue;
-                    }
-                },
-            };
-            best.offer(mean_with_spread(sum, self.parts[at], boost), at);
+            Buckets::OfEach(buckets) => self.scan_all(&mut seen, |at| buckets[at] as usize),
         }
+        let Survey { best, shortage, odd } = seen;
         shortage.write_down(self.pass.table, &mut metric);
         for at in odd {
             self.explain_one(at, &mut metric, Depth::Room);
@@ -118,6 +110,28 @@ impl Running<'_> {
             metric.scores.push(parts.show(self.pass.table, self.pass.candidates.slots[at], has_spreads));
         }
         metric
+    }
+
+    #[inline(always)]
+    fn scan_all(&self, seen: &mut Survey, bucket: impl Fn(usize) -> usize) {
+        let boosts = self.pass.rules.boosts();
+        let (sums, parts) = (self.sums.as_slice(), &self.parts[..self.sums.len()]);
+        let offset = (self.offset as usize).min(sums.len());
+        let mut worst = f32::NEG_INFINITY;
+        // The offset decides between equals: the first that is seen stays ahead.
+        for range in [offset..sums.len(), 0..offset] {
+            for at in range {
+                let total = mean_with_spread(sums[at], parts[at], boosts[bucket(at)]);
+                if total > worst {
+                    worst = seen.best.offer(total, at);
+                } else if total == f32::NEG_INFINITY || total.is_nan() {
+                    // No room, or ruled out by what was placed.
+                    if sums[at] > f32::NEG_INFINITY || !self.is_short(at, &mut seen.shortage) {
+                        seen.odd.push(at);
+                    }
+                }
+            }
+        }
     }
 
     /// Counts a node that is short of countable capacity.
@@ -183,7 +197,7 @@ impl Running<'_> {
         if taken {
             return Some("distinct_hosts".into());
         }
-        let bucket = *self.buckets.get(at)?;
+        let bucket = self.bucket(at);
         self.pass.rules.is_closed(bucket).then(|| self.pass.rules.why_closed(bucket))
     }
 

@@ -14,7 +14,7 @@ use crate::{
     Chance,
     ask::Ask,
     feasibility::Candidates,
-    rules::{DistinctHosts, JobUse, Rules},
+    rules::{Buckets, DistinctHosts, JobUse, Rules},
     score::{Affinities, Fit, Parts, mean_with_spread},
     table::{InFlight, NodeTable, Room, Slot},
 };
@@ -90,8 +90,8 @@ struct Running<'a> {
     sums: Vec<f32>,
     /// How many parts that is.
     parts: Vec<u8>,
-    /// Which bucket of the rules; empty when there are none.
-    buckets: Vec<u32>,
+    /// Which bucket of the rules.
+    buckets: Buckets,
     heaps: Option<Heaps>,
     /// Where ties begin: so that equal nodes are not always taken from the front.
     offset: u32,
@@ -111,7 +111,7 @@ impl<'a> Running<'a> {
         for (at, lender) in pass.lenders.iter().enumerate().rev() {
             lending.entry(lender.slot).or_default().push(at);
         }
-        let (sums, parts, buckets, lent) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
+        let (sums, parts, buckets, lent) = (Vec::new(), Vec::new(), Buckets::One, BTreeMap::new());
         let mut running =
             Self { pass, sums, parts, buckets, heaps: None, offset, lending, lent, first: None };
         let slots: Vec<Slot> = running.lending.keys().copied().collect();
@@ -155,9 +155,7 @@ impl<'a> Running<'a> {
             self.sums = slots.iter().map(of).collect();
         }
         self.parts = vec![1; slots.len()];
-        if !pass.rules.is_simple() {
-            self.buckets = pass.rules.sort(pass.table, slots, &pass.candidates.class_of);
-        }
+        self.buckets = pass.rules.sort(pass.table, pass.candidates);
         if let Some(affinities) = &mut pass.affinities {
             for (at, &slot) in slots.iter().enumerate() {
                 let score = affinities.score(pass.table, slot);
@@ -198,12 +196,12 @@ impl<'a> Running<'a> {
             anti_affinity: anti_affinity(there, pass.group.count),
             penalty: 0.0,
             affinity: pass.affinities.as_mut().map_or(0.0, |affinities| affinities.score(pass.table, slot)),
-            spread: self.buckets.get(at).map_or(0.0, |bucket| pass.rules.boost(*bucket)),
+            spread: self.pass.rules.boost(self.bucket(at)),
         }
     }
 
     fn bucket(&self, at: usize) -> u32 {
-        self.buckets.get(at).copied().unwrap_or(0)
+        self.buckets.of(self.pass.candidates, at)
     }
 
     fn tie(&self, at: usize) -> u32 {
@@ -293,7 +291,7 @@ impl<'a> Running<'a> {
 
     fn scan(&self, aside: &[usize]) -> Option<usize> {
         let mut best: Option<(f32, u32, usize)> = None;
-        let simple = self.buckets.is_empty();
+        let simple = self.pass.rules.is_simple();
         for at in 0..self.sums.len() {
             if self.sums[at] == f32::NEG_INFINITY {
                 continue;
