@@ -1,9 +1,6 @@
 //! `/v1/client/fs/{ls,stat,cat,readat,stream,logs}/:alloc`.
 
-use std::{
-    io::{Read, Seek, SeekFrom},
-    time::Duration,
-};
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use api_types::{AllocFileInfo, StreamFrame, Time};
 use axum::body::Body;
@@ -136,24 +133,13 @@ async fn whole_file(
     limit: Option<u64>,
 ) -> Result<Result<Response<Body>, FileError>, HttpError> {
     let opened = blocking(client.env(), move || files.read(&path)).await?;
-    let (mut file, facts) = match opened {
+    let (file, facts) = match opened {
         Ok(opened) => opened,
         Err(error) => return Ok(Err(error)),
     };
     let size = facts.size.saturating_sub(offset).min(limit.unwrap_or(u64::MAX));
     let (out, pieces) = streaming::channel();
-    client.env().spawn_blocking(move || {
-        if file.seek(SeekFrom::Start(offset)).is_err() {
-            return;
-        }
-        let mut rest = file.take(size);
-        let mut buffer = vec![0; PIECE_BYTES];
-        while let Ok(count) = rest.read(&mut buffer) {
-            if count == 0 || out.blocking_send(Bytes::copy_from_slice(&buffer[..count])).is_err() {
-                return;
-            }
-        }
-    });
+    client.env().spawn("file-content", send_file(client.env().clone(), file, offset, size, out));
     let mut response = streaming::response_once_known(harmless(facts.content_type), pieces).await;
     let headers = response.headers_mut();
     let policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
@@ -161,6 +147,39 @@ async fn whole_file(
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     headers.insert("x-xss-protection", HeaderValue::from_static("1; mode=block"));
     Ok(Ok(response))
+}
+
+/// Sends a part of a file piece by piece. A slow reader holds up nobody: no thread waits for it.
+async fn send_file(env: Env, file: File, mut offset: u64, mut rest: u64, out: mpsc::Sender<Bytes>) {
+    let file = Arc::new(file);
+    while rest > 0 {
+        let file = Arc::clone(&file);
+        let wanted = usize::try_from(rest).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        let read = env.spawn_blocking(move || {
+            let mut piece = vec![0; wanted];
+            let count = file.read_at(&mut piece, offset)?;
+            piece.truncate(count);
+            Ok::<_, std::io::Error>(piece)
+        });
+        let piece = match read.await {
+            Ok(Ok(piece)) if !piece.is_empty() => piece,
+            // It is shorter than it was.
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "file can not be read any more");
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "file was not read");
+                return;
+            }
+        };
+        offset += piece.len() as u64;
+        rest -= piece.len() as u64;
+        if out.send(Bytes::from(piece)).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn harmless(content_type: Option<&'static str>) -> &'static str {
