@@ -183,10 +183,10 @@ fn check_keyring(keyring: &serde_json::Value) -> Result<(), Fault> {
 fn warn_of_tls(raw: &RawAgent, warnings: &mut Vec<String>) {
     let tls = raw.tls.clone().unwrap_or_default();
     let (http, rpc) = (tls.http == Some(true), tls.rpc == Some(true));
-    if http || rpc {
-        if let Err(text) = read_ca(&tls) {
-            warnings.push(format!("Error when parsing TLS configuration: {text}"));
-        }
+    if (http || rpc)
+        && let Err(text) = read_ca(&tls)
+    {
+        warnings.push(format!("Error when parsing TLS configuration: {text}"));
     }
     if !(http && rpc && tls.verify_server_hostname == Some(true)) {
         warnings.push("mTLS is not configured - Nomad is not secure without mTLS!".to_owned());

@@ -108,6 +108,7 @@ fn dev_base(connect: bool) -> RawAgent {
             publish_allocation_metrics: Some(true),
             publish_node_metrics: Some(true),
             include_alloc_metadata_in_metrics: Some(true),
+            allowed_metadata_keys_in_metrics: Some(Vec::new()),
             ..Default::default()
         }),
         ..Default::default()

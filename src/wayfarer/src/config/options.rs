@@ -1,5 +1,10 @@
 //! Everything that an agent is told, checked: what the rest of the agent reads.
 
+#![allow(
+    dead_code,
+    reason = "keys marked `Later` in `raw` are checked and kept here before a part reads them"
+)]
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},

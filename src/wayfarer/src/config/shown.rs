@@ -16,6 +16,8 @@ pub(super) fn shown(raw: &RawAgent, options: &Options, flags: &Flags, files: &[P
         serde_json::from_str(STANDARD).expect("the file is part of the program");
     raw.show_into(&mut all);
     let advertise = &options.advertise;
+    // A client has no part in gossip.
+    let serf = options.server.as_ref().map(|_| advertise.serf.to_string()).unwrap_or_default();
     let http: Vec<String> = options.http.iter().map(|address| address.ip().to_string()).collect();
     let mut set = |key: &str, value: Value| {
         all.insert(key.to_owned(), value);
@@ -38,7 +40,7 @@ pub(super) fn shown(raw: &RawAgent, options: &Options, flags: &Flags, files: &[P
         json!({
             "HTTP": advertise.http.to_string(),
             "RPC": advertise.rpc.to_string(),
-            "Serf": advertise.serf.to_string(),
+            "Serf": serf,
         }),
     );
     if !flags.config.is_empty() {

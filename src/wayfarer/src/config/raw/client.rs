@@ -41,7 +41,7 @@ section! {
         gc_max_allocs: i64 => "GCMaxAllocs";
         gc_volumes_on_node_gc: bool => "GCVolumesOnNodeGC" [Later];
         no_host_uuid: bool => "NoHostUUID" [Inert];
-        disable_remote_exec: bool => "DisableRemoteExec";
+        disable_remote_exec: bool => "DisableRemoteExec" [Later];
         template: RawTemplate => "TemplateConfig" [Later];
         host_volume: BTreeMap<String, RawHostVolume> => "HostVolumes";
         host_network: BTreeMap<String, RawHostNetwork> => "HostNetworks";

@@ -43,7 +43,7 @@ section! {
         rejoin_after_leave: bool => "RejoinAfterLeave" [Later];
         encrypt: Secret => "" [Later];
         server_join: RawServerJoin => "ServerJoin";
-        default_scheduler_config: RawScheduler => "DefaultSchedulerConfig";
+        default_scheduler_config: RawScheduler => "DefaultSchedulerConfig" [Later];
         plan_rejection_tracker: RawPlanRejection => "PlanRejectionTracker" [Later];
         plan_apply_pipeline: i64 => "PlanApplyPipeline" [Inert];
         enable_event_broker: bool => "EnableEventBroker" [Later];
@@ -56,9 +56,9 @@ section! {
         non_production: bool => "NonProduction" [Enterprise];
         search: RawSearch => "Search" [Later];
         deploy_query_rate_limit: f64 => "DeploymentQueryRateLimit" [Inert];
-        job_default_priority: i64 => "JobDefaultPriority";
-        job_max_priority: i64 => "JobMaxPriority";
-        job_max_count: i64 => "JobMaxCount";
+        job_default_priority: i64 => "JobDefaultPriority" [Later];
+        job_max_priority: i64 => "JobMaxPriority" [Later];
+        job_max_count: i64 => "JobMaxCount" [Later];
         job_max_source_size: String => "JobMaxSourceSize" [Later];
         job_tracked_versions: i64 => "JobTrackedVersions" [Later];
         oidc_issuer: String => "OIDCIssuer" [Later];
