@@ -81,7 +81,6 @@ impl Ended {
     /// # Panics
     ///
     /// When it did not.
-    #[must_use]
     pub fn worked(self) -> String {
         assert_eq!(self.code, 0, "out: {}\nerr: {}", self.out, self.err);
         self.out
@@ -105,17 +104,22 @@ impl Agent {
     }
 
     /// An agent with its directory and configuration, not started.
+    #[must_use]
+    pub fn prepare(binary: &Path, kind: Kind, more: &str) -> Self {
+        Self::prepare_on([free_port(), free_port(), free_port()], binary, kind, more)
+    }
+
+    /// The same on given ports: HTTP, RPC, gossip.
     ///
     /// # Panics
     ///
     /// When its directory can not be made.
     #[must_use]
-    pub fn prepare(binary: &Path, kind: Kind, more: &str) -> Self {
+    pub fn prepare_on(ports: [u16; 3], binary: &Path, kind: Kind, more: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("wayfarer-test-")
             .tempdir()
             .expect("a temporary directory can be made");
-        let ports = [free_port(), free_port(), free_port()];
         let agent = Self {
             binary: binary.to_owned(),
             kind,

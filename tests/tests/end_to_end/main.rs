@@ -1,0 +1,11 @@
+//! What users and operators see, on the built binary: each test has an agent of its own.
+
+mod bad_input;
+mod commands;
+mod dev;
+mod docker;
+mod events;
+mod examples;
+mod jobs;
+mod python;
+mod restarts;
