@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Case, CaseResult, Fault, Script, Stage, ensure};
+use super::{Case, CaseResult, Fault, Script, Stage, cases::was_killed, ensure};
 use crate::{
     ExecInput, ExecOutput, ExecRequest, ExecStreams, ExecTaskError, ExitResult, TaskConfig, TaskId, TermSize,
 };
@@ -76,7 +76,7 @@ async fn a_command_beside_a_task_is_heard(stage: &Stage<'_>) -> CaseResult {
     ensure!(ran.result.exit_code == 4, "{:?}", ran.result);
     ensure!(ran.stdout == "out\n" && ran.stderr == "err\n", "{:?} and {:?}", ran.stdout, ran.stderr);
     let ran = stage.ran(&task.id, "kill -9 $$", false, Vec::new()).await?;
-    ensure!((ran.result.exit_code, ran.result.signal) == (137, 9), "{:?}", ran.result);
+    ensure!(was_killed(&ran.result), "{:?}", ran.result);
     stage.gone(&task.id).await?;
     let request = ExecRequest { command: stage.shell("true")?, tty: false, size: None };
     let (_send, input) = mpsc::channel(1);
