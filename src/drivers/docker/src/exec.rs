@@ -212,12 +212,16 @@ fn kill_tree(pid: u32, container: &str) {
     let belongs = |pid: u32| {
         std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(container))
     };
-    for pid in process::tree(pid).into_iter().chain([pid]) {
-        if let Ok(found) = ProcessId::of(pid)
-            && belongs(pid)
-        {
+    let found: Vec<ProcessId> = process::tree(pid)
+        .into_iter()
+        .chain([pid])
+        .filter_map(|pid| ProcessId::of(pid).ok().filter(|found| belongs(found.pid)))
+        .collect();
+    // All are stopped before any is killed, so that no shell goes on with its next command.
+    for signal in [rustix::process::Signal::STOP, rustix::process::Signal::KILL] {
+        for process in &found {
             // It ended by itself.
-            let _ = found.signal(rustix::process::Signal::KILL);
+            let _ = process.signal(signal);
         }
     }
 }

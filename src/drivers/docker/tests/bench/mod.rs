@@ -48,6 +48,11 @@ pub fn env() -> Env {
     Env::real(Shutdown::new())
 }
 
+/// Makes the image of the tests in an engine that must be there.
+pub fn make_image(engine: &TestEngine) {
+    engine.make_image().expect("the image can be made");
+}
+
 impl TestEngine {
     /// The plugin's configuration for this engine, with more on top.
     pub fn config(&self, more: &Value) -> Config {
