@@ -25,7 +25,7 @@ pub(crate) async fn list(api: &Api, call: &Call) -> Result<Reply, HttpError> {
         .read(call, &[Watch::Table(Table::Jobs)], |state| {
             let jobs =
                 state.jobs(call.list_namespace()).filter(|row| job.is_none_or(|job| row.key.id == job));
-            let mut policies: Vec<_> = jobs.flat_map(|job| policies_of(job)).collect();
+            let mut policies: Vec<_> = jobs.flat_map(policies_of).collect();
             policies.retain(|policy| kind.is_none_or(|kind| policy.kind == kind));
             policies.sort_by(|left, right| left.id.cmp(&right.id));
             if paging.reverse {
@@ -43,7 +43,7 @@ pub(crate) async fn single(api: &Api, call: &Call, id: &str) -> Result<Reply, Ht
     call.require_read()?;
     let (index, policy) = api
         .find(call, &[Watch::Table(Table::Jobs)], "policy not found", |state| {
-            let policy = state.all_jobs().flat_map(|job| policies_of(job)).find(|policy| policy.id == id);
+            let policy = state.all_jobs().flat_map(policies_of).find(|policy| policy.id == id);
             let table = state.table_index(Table::Jobs);
             Ok((policy.as_ref().map_or(table, |policy| policy.modify_index), policy))
         })

@@ -192,13 +192,16 @@ fn by_name(api: &Api, call: &Call) -> Result<Reply, HttpError> {
 /// A search in names, with what it found by kind: where in the name, the name, and where that is.
 struct Search {
     text: String,
-    found: BTreeMap<&'static str, Vec<(usize, String, Vec<String>)>>,
+    found: BTreeMap<&'static str, Vec<Found>>,
 }
+
+/// Where in the name, its length, the name, and where that is; in the order in which they are told.
+type Found = (usize, usize, String, Vec<String>);
 
 impl Search {
     fn offer(&mut self, kind: &'static str, name: &str, scope: impl FnOnce() -> Vec<String>) {
         if let Some(at) = name.to_lowercase().find(&self.text) {
-            self.found.entry(kind).or_default().push((at, name.to_owned(), scope()));
+            self.found.entry(kind).or_default().push((at, name.len(), name.to_owned(), scope()));
         }
     }
 
@@ -235,14 +238,12 @@ impl Search {
     /// Names in which the text comes early come first, then short ones.
     fn finish(self, response: &mut FuzzySearchResponse) {
         for (kind, mut found) in self.found {
-            found.sort_by(|left, right| {
-                (left.0, left.1.len(), &left.1).cmp(&(right.0, right.1.len(), &right.1))
-            });
+            found.sort_unstable();
             if found.len() > MATCHES_MAX {
                 found.truncate(MATCHES_MAX);
                 response.truncations.insert(kind.to_owned(), true);
             }
-            let matches = found.into_iter().map(|(_, id, scope)| FuzzyMatch { id, scope }).collect();
+            let matches = found.into_iter().map(|(_, _, id, scope)| FuzzyMatch { id, scope }).collect();
             response.matches.insert(kind.to_owned(), matches);
         }
     }

@@ -28,25 +28,19 @@ pub struct Admitted {
     pub warnings: String,
 }
 
-/// What a server sets by itself, and what stands in a document in its place: two documents are equal when users asked
-/// for the same.
-const SET_BY_SERVERS: [(&str, fn() -> Value); 15] = [
-    ("CreateIndex", || json!(0)),
-    ("DispatchIdempotencyToken", || json!("")),
-    ("Dispatched", || json!(false)),
-    ("JobModifyIndex", || json!(0)),
-    ("ModifyIndex", || json!(0)),
-    ("NomadTokenID", || json!("")),
-    ("ParentID", || json!("")),
-    ("Payload", || Value::Null),
-    ("Stable", || json!(false)),
-    ("Status", || json!("")),
-    ("StatusDescription", || json!("")),
-    ("Stop", || json!(false)),
-    ("SubmitTime", || json!(0)),
-    ("Version", || json!(0)),
-    ("VersionTag", || Value::Null),
-];
+/// Returns what stands in a document in the place of what servers set by themselves: two documents are equal when users
+/// asked for the same. Nothing for fields that users set.
+fn unset_by_servers(field: &str) -> Option<Value> {
+    match field {
+        "CreateIndex" | "JobModifyIndex" | "ModifyIndex" | "SubmitTime" | "Version" => Some(json!(0)),
+        "DispatchIdempotencyToken" | "NomadTokenID" | "ParentID" | "Status" | "StatusDescription" => {
+            Some(json!(""))
+        }
+        "Dispatched" | "Stable" | "Stop" => Some(json!(false)),
+        "Payload" | "VersionTag" => Some(Value::Null),
+        _ => None,
+    }
+}
 
 impl Server {
     /// Makes a submitted job whole and checks it.
@@ -146,9 +140,9 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn clear_set_by_servers(fields: &mut Map<String, Value>) {
-    for (key, value) in SET_BY_SERVERS {
-        if fields.contains_key(key) {
-            fields.insert(key.to_owned(), value());
+    for (field, value) in fields.iter_mut() {
+        if let Some(unset) = unset_by_servers(field) {
+            *value = unset;
         }
     }
 }
