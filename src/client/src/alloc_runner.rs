@@ -38,7 +38,7 @@ const WISHES_MAX: usize = 8;
 #[derive(Debug)]
 pub enum Request {
     /// The servers changed it.
-    Update(Assigned),
+    Update(Box<Assigned>),
     /// A user wants tasks to start again.
     Restart {
         /// One task, or the running ones.
@@ -376,7 +376,7 @@ impl Runner {
 
     async fn asked(&mut self, request: Request) {
         match request {
-            Request::Update(assigned) => self.update(assigned).await,
+            Request::Update(assigned) => self.update(*assigned).await,
             Request::Restart { task, all, done } => {
                 let result = self.restart(task.as_ref(), all);
                 // Whoever asked may have stopped waiting.

@@ -258,7 +258,7 @@ impl Client {
                 if let Some(handle) = allocs.running.get(&alloc.id) {
                     let known = handle.view.assigned.load().alloc.alloc_modify_index;
                     if alloc.alloc_modify_index > known {
-                        requests.push((handle.clone(), Request::Update(Assigned { alloc, job })));
+                        requests.push((handle.clone(), Request::Update(Box::new(Assigned { alloc, job }))));
                     }
                 } else if alloc.desired == DesiredStatus::Run && !alloc.client_status.is_terminal() {
                     let after = allocs.predecessor(&alloc);
