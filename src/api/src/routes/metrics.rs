@@ -171,7 +171,7 @@ fn of_jobs(snapshot: &Snapshot, gauges: &mut Gauges) {
                 ("lost", counts.lost),
                 ("unknown", counts.unknown),
             ] {
-                gauges.count_with(&format!("nomad.job_summary.{name}"), u64::from(count), &labels);
+                gauges.count_with(&format!("nomad.job_summary.{name}"), count, &labels);
             }
         }
     }
