@@ -55,6 +55,9 @@ impl OwnEngine {
     fn kill(&mut self) {
         self.daemon.kill().expect("it can be killed");
         self.daemon.wait().expect("it ends");
+        // Its containerd went with it. Where nobody reaps it, the next engine would take the number in this file for one
+        // that runs, and wait for it in vain.
+        let _ = fs::remove_file(self.dir.path().join("exec/containerd/containerd.pid"));
     }
 
     fn begin_again(&mut self) {
