@@ -61,7 +61,7 @@ refused(nomad.api.exceptions.URLNotFoundNomadException, lambda: n.node.get_node(
 print("nodes")
 
 # Jobs
-parsed = n.jobs.parse('job "parsed" { group "g" { task "t" { driver = "mock_driver" } } }')
+parsed = n.jobs.parse('job "parsed" {\n group "g" {\n task "t" {\n driver = "mock_driver"\n }\n }\n}\n')
 assert parsed["ID"] == "parsed", parsed
 assert n.validate.validate_job({"Job": JOB}).json()["ValidationErrors"] in (None, [])
 plan = n.job.plan_job("py", {"Job": JOB}, diff=True)

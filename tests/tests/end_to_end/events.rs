@@ -12,6 +12,10 @@ use tests::{
 #[test]
 fn a_blocking_query_answers_when_something_changed() {
     let agent = Agent::start(Kind::Dev);
+    agent.register(&job::pretended("early", 1));
+    assert_eq!(agent.wait_for("early", "running")["JobID"], "early");
+    // What follows from the start of a job is over after a moment.
+    wait::pass(Duration::from_millis(500));
     let before = agent.ask("GET", "/v1/jobs", None);
     let (addr, index) = (agent.addr(), before.index());
     let path = format!("/v1/jobs?index={index}&wait=30s");
@@ -22,7 +26,7 @@ fn a_blocking_query_answers_when_something_changed() {
     let (answer, took) = waiting.join().expect("the query ends");
     let answer = answer.expect("the agent answers");
     assert!(answer.index() > index);
-    assert_eq!(answer.json()[0]["ID"], "web");
+    assert_eq!(answer.json()[1]["ID"], "web");
     assert!(took < Duration::from_secs(20), "it was woken, not timed out: {took:?}");
 }
 
@@ -46,7 +50,7 @@ fn a_query_about_one_job_sleeps_while_others_change() {
     let waiting = wait::beside(move || wait::timed(|| http::request(addr, "GET", &path, None)));
     agent.register(&job::pretended("loud", 1));
     let (answer, took) = waiting.join().expect("the query ends");
-    assert_eq!(answer.expect("the agent answers").index(), index);
+    assert_eq!(answer.expect("the agent answers").json().as_array().map(Vec::len), Some(1));
     assert!(took >= Duration::from_secs(1), "another job's changes do not wake it: {took:?}");
 }
 
