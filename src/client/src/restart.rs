@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{JobType, RestartPolicy, Timestamp, duration_text};
+use model::{JobType, Lifecycle, RestartPolicy, Timestamp, duration_text};
 use serde::{Deserialize, Serialize};
 
 /// A quarter of the delay is added at random at most, so that tasks that failed together do not come back together.
@@ -32,6 +32,27 @@ pub enum Cause {
     Asked,
 }
 
+/// What a task is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// It serves: its end, even a good one, is a reason to start it again.
+    Lasting,
+    /// It does a piece of work: once that succeeded it is over.
+    Ending,
+}
+
+impl Purpose {
+    /// The purpose of a task by the kind of its job, or by its own place in the allocation's life: a task that prepares
+    /// or tidies up ends, whatever the job, and a sidecar lasts.
+    pub fn of(kind: JobType, lifecycle: Option<Lifecycle>) -> Self {
+        let lasts = match lifecycle {
+            Some(lifecycle) => lifecycle.sidecar,
+            None => matches!(kind, JobType::Service | JobType::System),
+        };
+        if lasts { Self::Lasting } else { Self::Ending }
+    }
+}
+
 /// What to do with a task that is not running.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -56,7 +77,7 @@ impl Tracker {
     pub fn decide(
         &mut self,
         policy: &RestartPolicy,
-        kind: JobType,
+        purpose: Purpose,
         cause: Cause,
         now: Timestamp,
         jitter: f64,
@@ -66,9 +87,7 @@ impl Tracker {
             Cause::StartFailed { recoverable: false } if policy.attempts > 0 => {
                 return Decision::Fail { reason: "Error was unrecoverable".to_owned() };
             }
-            Cause::Exited { successful: true } if matches!(kind, JobType::Batch | JobType::Sysbatch) => {
-                return Decision::Done;
-            }
+            Cause::Exited { successful: true } if purpose == Purpose::Ending => return Decision::Done,
             Cause::StartFailed { .. } | Cause::Exited { .. } => {}
         }
         if policy.attempts == 0 && policy.mode != "delay" {
@@ -122,14 +141,14 @@ mod tests {
         let now = Timestamp(1_000_000_000);
         let two = policy(2, "fail");
         for _ in 0..2 {
-            let decision = tracker.decide(&two, JobType::Service, FAILED, now, 0.0);
+            let decision = tracker.decide(&two, Purpose::Lasting, FAILED, now, 0.0);
             assert_eq!(
                 decision,
                 Decision::Restart { delay: Duration::from_secs(15), reason: "Restart within policy" }
             );
         }
         let reason = "Exceeded allowed attempts 2 in interval 30m0s and mode is \"fail\"".to_owned();
-        assert_eq!(tracker.decide(&two, JobType::Service, FAILED, now, 0.0), Decision::Fail { reason });
+        assert_eq!(tracker.decide(&two, Purpose::Lasting, FAILED, now, 0.0), Decision::Fail { reason });
     }
 
     #[test]
@@ -137,9 +156,18 @@ mod tests {
         let cause = Cause::Exited { successful: true };
         let now = Timestamp(1_000_000_000);
         let three = policy(3, "fail");
-        assert_eq!(Tracker::default().decide(&three, JobType::Batch, cause, now, 0.0), Decision::Done);
-        let service = Tracker::default().decide(&three, JobType::Service, cause, now, 0.0);
+        assert_eq!(Tracker::default().decide(&three, Purpose::Ending, cause, now, 0.0), Decision::Done);
+        let service = Tracker::default().decide(&three, Purpose::Lasting, cause, now, 0.0);
         assert!(matches!(service, Decision::Restart { .. }));
+    }
+
+    #[test]
+    fn what_prepares_a_service_ends_and_its_sidecars_last() {
+        let hook = |sidecar| Some(Lifecycle { hook: model::LifecycleHook::Prestart, sidecar });
+        assert_eq!(Purpose::of(JobType::Service, None), Purpose::Lasting);
+        assert_eq!(Purpose::of(JobType::Batch, None), Purpose::Ending);
+        assert_eq!(Purpose::of(JobType::Service, hook(false)), Purpose::Ending);
+        assert_eq!(Purpose::of(JobType::Batch, hook(true)), Purpose::Lasting);
     }
 
     #[test]
@@ -148,12 +176,12 @@ mod tests {
         let one = policy(1, "fail");
         let first = Timestamp(1_000_000_000);
         assert!(matches!(
-            tracker.decide(&one, JobType::Service, FAILED, first, 0.0),
+            tracker.decide(&one, Purpose::Lasting, FAILED, first, 0.0),
             Decision::Restart { .. }
         ));
         let later = first.after(Duration::from_secs(1_801));
         assert!(matches!(
-            tracker.decide(&one, JobType::Service, FAILED, later, 0.0),
+            tracker.decide(&one, Purpose::Lasting, FAILED, later, 0.0),
             Decision::Restart { .. }
         ));
     }
@@ -163,9 +191,9 @@ mod tests {
         let mut tracker = Tracker::default();
         let one = policy(1, "delay");
         let first = Timestamp(1_000_000_000);
-        tracker.decide(&one, JobType::Service, FAILED, first, 0.0);
+        tracker.decide(&one, Purpose::Lasting, FAILED, first, 0.0);
         let now = first.after(Duration::from_secs(800));
-        let decision = tracker.decide(&one, JobType::Service, FAILED, now, 0.0);
+        let decision = tracker.decide(&one, Purpose::Lasting, FAILED, now, 0.0);
         let delay = Duration::from_secs(1_000);
         assert_eq!(
             decision,

@@ -20,7 +20,7 @@ use crate::{
     events, hooks,
     journal::{Entry, TaskRow},
     launch::Subject,
-    restart::{Cause, Decision},
+    restart::{Cause, Decision, Purpose},
     task_env::TaskEnv,
 };
 
@@ -393,7 +393,9 @@ impl TaskRunner {
         let policy = self.policy(&assigned);
         let now = self.context.now();
         let jitter = self.rng.random_range(0.0..=1.0);
-        let decision = self.row.restarts.decide(policy, assigned.job.spec.kind, cause, now, jitter);
+        let lifecycle = assigned.group().tasks[self.at].lifecycle;
+        let purpose = Purpose::of(assigned.job.spec.kind, lifecycle);
+        let decision = self.row.restarts.decide(policy, purpose, cause, now, jitter);
         match decision {
             Decision::Restart { delay, reason } => {
                 self.row.state.restarts += 1;
