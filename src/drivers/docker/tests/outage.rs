@@ -33,8 +33,10 @@ impl OwnEngine {
 
     fn daemon(dir: &Path, live_restore: bool) -> Child {
         let log = fs::File::options().create(true).append(true).open(dir.join("log")).expect("a file");
-        let mut command = Command::new("dockerd");
+        // In a network of its own: an engine without a bridge takes away the bridge of others.
+        let mut command = Command::new("unshare");
         command
+            .args(["--net", "dockerd"])
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
             .arg(format!("--host=unix://{}", dir.join("s").display()))
             .arg(format!("--data-root={}", dir.join("data").display()))
@@ -70,6 +72,9 @@ impl Drop for OwnEngine {
         // Asked to stop, it takes its containers and containerd with it.
         let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
         let _ = self.daemon.wait();
+        // One that was killed left its data directory mounted on itself.
+        let data = self.dir.path().join("data");
+        let _ = Command::new("umount").arg("-l").arg(data).stderr(Stdio::null()).status();
     }
 }
 
