@@ -17,8 +17,8 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 /// Time for a client to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Answers smaller than this are not worth compressing.
-const GZIP_MIN: usize = 1_400;
+/// Only an empty answer is not compressed for whoever takes compressed ones: programs look for the header.
+const GZIP_MIN: usize = 1;
 
 /// Connections served at once. Beyond it new ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -137,7 +137,7 @@ async fn respond(api: &Api, request: Request<Body>, origin: Origin) -> Result<Re
             .to_bytes()
     };
     let Some(rest) = path.strip_prefix("/v1") else {
-        return routes::outside_v1(api, &path).map(|reply| reply.into_response(false));
+        return routes::outside_v1(&path).map(|reply| reply.into_response(false));
     };
     let call = Call { method, path: rest.to_owned(), query: Query::parse(&query), body, parts };
     let pretty = call.query.pretty();
@@ -146,8 +146,9 @@ async fn respond(api: &Api, request: Request<Body>, origin: Origin) -> Result<Re
 }
 
 fn redirect(target: &str) -> Result<Response<Body>, HttpError> {
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Body::from(format!("<a href=\"{target}\">Temporary Redirect</a>.\n\n")));
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     let target = HeaderValue::from_str(target).map_err(|error| HttpError::bad_request(error.to_string()))?;
     response.headers_mut().insert(header::LOCATION, target);
     Ok(response)

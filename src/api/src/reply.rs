@@ -118,8 +118,12 @@ impl Reply {
 impl HttpError {
     /// Makes the response.
     pub fn into_response(self) -> Response<Body> {
+        let bare = self.message.is_empty();
         let mut response = Response::new(Body::from(self.message));
         *response.status_mut() = self.code;
+        if bare {
+            return response;
+        }
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, text);
         if let Some(index) = self.index {

@@ -1,9 +1,9 @@
 //! What the clock launches.
 
-use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
-use model::{EvalTrigger, Job, JobKey, JobStatus, Parent, Timestamp};
+use model::{EvalTrigger, Job, JobKey, JobSpec, JobStatus, Parent, Timestamp};
 use protocol::Command;
 use state::{ChangedRow, Changes, State};
 
@@ -189,6 +189,7 @@ impl Periodic {
 fn launch_commands(job: &Job, launch: Timestamp, now: &mut Moment<'_>) -> [Command; 2] {
     let id = format!("{}/periodic-{}", job.key.id, launch.seconds());
     let child = Job {
+        spec: child_spec(job, &id),
         key: JobKey::new(job.key.namespace.clone(), id),
         version: 0,
         stable: false,
@@ -213,6 +214,14 @@ fn launch_commands(job: &Job, launch: Timestamp, now: &mut Moment<'_>) -> [Comma
         now: now.wall,
     };
     [register, Command::NotePeriodicLaunch { key: job.key.clone(), launch }]
+}
+
+/// A child is the same job under a name of its own.
+fn child_spec(job: &Job, id: &str) -> Arc<JobSpec> {
+    let mut document = job.spec.document_value();
+    document["ID"] = id.into();
+    document["Name"] = id.into();
+    JobSpec::from_document(&document).map_or_else(|_| job.spec.clone(), Arc::new)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Default for SchedulerConfig {
             memory_oversubscription: false,
             reject_job_registration: false,
             pause_eval_broker: false,
-            node_limit: 100,
+            node_limit: 0,
             preempt_service: false,
             preempt_batch: false,
             preempt_system: true,

@@ -230,6 +230,37 @@ pub struct NodeEvent {
 }
 
 impl Node {
+    /// Hashes what conditions may look at on more than one node, so that nodes that are alike share a class: datacenter,
+    /// pool, class, attributes and meta that are not unique to the node, drivers and devices.
+    pub fn class_of_facts(&self) -> Text {
+        let mut hash = Fnv::default();
+        for text in [&self.datacenter, &self.node_pool, &self.node_class] {
+            hash.add(text);
+        }
+        let shared = |name: &Text| !name.starts_with("unique.");
+        for (name, value) in self.attributes.iter().chain(&self.meta).filter(|(name, _)| shared(name)) {
+            hash.add(name);
+            hash.add(value);
+        }
+        for (name, driver) in &self.drivers {
+            hash.add(name);
+            hash.add(if driver.detected && driver.healthy { "healthy" } else { "not" });
+        }
+        for name in self.host_volumes.keys().chain(self.host_networks.keys()) {
+            hash.add(name);
+        }
+        for device in &self.resources.devices {
+            for text in [&device.vendor, &device.kind, &device.name] {
+                hash.add(text);
+            }
+            for (name, value) in device.attributes.iter().filter(|(name, _)| shared(name)) {
+                hash.add(name);
+                hash.add(value);
+            }
+        }
+        format!("v1:{}", hash.0).into()
+    }
+
     /// Tells whether new allocations may be placed on it.
     pub fn schedulable(&self) -> bool {
         self.status == NodeStatus::Ready && self.eligible && self.drain.is_none()
@@ -243,5 +274,23 @@ impl Node {
     /// Tells whether the driver is there and works.
     pub fn has_driver(&self, name: &str) -> bool {
         self.drivers.get(name).is_some_and(|driver| driver.detected && driver.healthy)
+    }
+}
+
+/// The 64-bit Fowler-Noll-Vo hash (1a): stable over builds and machines, which the standard library's is not.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    /// Adds a text and its end, so that `ab` + `c` differs from `a` + `bc`.
+    fn add(&mut self, text: &str) {
+        for byte in text.bytes().chain([0xff]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
     }
 }

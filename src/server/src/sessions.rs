@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use model::{AllocId, Allocation, ClientStatus, Job, JobKey, Node, NodeEvent, NodeId, NodeStatus, Text, Timestamp};
+use model::{
+    AllocId, Allocation, ClientStatus, Job, JobKey, Node, NodeEvent, NodeId, NodeStatus, Text, Timestamp,
+};
 use parking_lot::Mutex;
 use protocol::{
     Command, Named, NodeStatusUpdate, decode, encode,
@@ -247,7 +249,10 @@ async fn hello(
                 && identity.node_id.to_string() != node.id.to_string()
                 && identity.role == transport::Role::Client
             {
-                return Err(Ended::Refused(format!("certificate is for node {}, not {}", identity.node_id, node.id)));
+                return Err(Ended::Refused(format!(
+                    "certificate is for node {}, not {}",
+                    identity.node_id, node.id
+                )));
             }
             Ok((*node, allocs))
         }
@@ -337,7 +342,8 @@ impl Session {
     }
 
     /// Registers the node where something about it changed, and marks it as ready.
-    async fn register(&self, node: Node) -> Result<(), Ended> {
+    async fn register(&self, mut node: Node) -> Result<(), Ended> {
+        node.computed_class = node.class_of_facts();
         if node.id != self.node_id {
             return Err(Ended::Refused("a session is about one node".to_owned()));
         }
@@ -451,7 +457,6 @@ fn same_facts(known: &Node, told: &Node) -> bool {
     told.last_missed_heartbeat_index = known.last_missed_heartbeat_index;
     told.create_index = known.create_index;
     told.modify_index = known.modify_index;
-    told.computed_class = known.computed_class.clone();
     // Facts are compared without the time at which they were looked at.
     for (name, driver) in &mut told.drivers {
         if let Some(known) = known.drivers.get(name) {

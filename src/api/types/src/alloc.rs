@@ -249,7 +249,12 @@ impl RescheduleTracker {
         };
         Some(Self {
             events: extra.reschedules.iter().map(event).collect(),
-            last_reschedule: extra.last_reschedule.to_string(),
+            // The line says why the last reschedule did not place; one that did reads as "ok".
+            last_reschedule: if extra.last_reschedule.is_empty() {
+                "ok".to_owned()
+            } else {
+                extra.last_reschedule.to_string()
+            },
         })
     }
 }

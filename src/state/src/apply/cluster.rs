@@ -14,6 +14,11 @@ impl Writer<'_> {
         }
         self.state.cluster.set(Cluster { id, create_time: now });
         self.note(ChangedRow::Cluster);
+        // A region has settings from its first moment, so that check-and-set has an index to name.
+        let mut config = self.state.scheduler_config().clone();
+        (config.create_index, config.modify_index) = (self.index, self.index);
+        self.state.scheduler_config.set(config);
+        self.note(ChangedRow::SchedulerConfig);
         Outcome::ClusterId(id)
     }
 

@@ -39,6 +39,8 @@ pub fn make(env: &Env, options: &Options, state_dir: &Path) -> anyhow::Result<Ve
     if config.enabled {
         drivers.push(Arc::new(driver_raw_exec::RawExec::new(context("raw_exec"), config)?));
     }
+    let config = driver_docker::Config::parse(&settings("docker")).with_context(|| wrong("docker"))?;
+    drivers.push(Arc::new(driver_docker::Docker::new(env, config)));
     let config = driver_mock::Config::from_value(&settings("mock_driver")).with_context(|| wrong("mock_driver"))?;
     drivers.push(Arc::new(driver_mock::MockDriver::new(env.clone(), config, driver_mock::World::default())));
     Ok(drivers)
