@@ -8,6 +8,9 @@ use state::Snapshot;
 
 use crate::{Api, Call, HttpError};
 
+/// The index of what was there before the first change: a caller that waits for one later than 0 would not wait.
+pub(crate) const FIRST_INDEX: u64 = 1;
+
 impl Api {
     /// Reads from the state; when the caller gave an index, waits until what it reads is later, or the time is over.
     ///

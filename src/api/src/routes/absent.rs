@@ -70,14 +70,14 @@ fn volumes(api: &Api, call: &Call, family: &str, rest: Option<&str>) -> Result<R
     match (family, rest) {
         ("volumes" | "plugins", None) => match (call.query.text("type"), family) {
             (None, _) => Reply::json(&Vec::<Value>::new()),
+            (Some("csi"), "volumes") => Reply::read(&Vec::<Value>::new(), Meta::default()),
             (Some("csi"), _) | (Some("host"), "volumes") => nothing(api, call),
             (Some(_), _) => Err(HttpError::not_found("resource not found")),
         },
         ("volumes", Some("claims")) => nothing(api, call),
-        ("plugin", Some(id)) if id.starts_with("csi/") => missing(api, "plugin not found"),
-        ("volume", Some(id)) if id.starts_with("csi/") || id.starts_with("host/") => {
-            missing(api, "volume not found")
-        }
+        ("plugin", Some(id)) if id.starts_with("csi/") => Err(HttpError::not_found("plugin not found").at(0)),
+        ("volume", Some(id)) if id.starts_with("csi/") => Err(HttpError::not_found("volume not found").at(0)),
+        ("volume", Some(id)) if id.starts_with("host/") => missing(api, "volume not found"),
         _ => Err(not_yet("volumes")),
     }
 }

@@ -76,8 +76,11 @@ pub(crate) async fn dispatch(api: &Api, call: Call) -> Result<Reply, HttpError> 
 }
 
 /// Answers what is not under `/v1`.
-pub(crate) fn outside_v1(_api: &Api, _path: &str) -> Result<Reply, HttpError> {
-    Err(HttpError::not_found(""))
+pub(crate) fn outside_v1(path: &str) -> Result<Reply, HttpError> {
+    match path {
+        "/.well-known/openid-configuration" => Err(HttpError::not_found("OIDC Discovery endpoint disabled")),
+        _ => Err(HttpError::not_found("")),
+    }
 }
 
 /// Tells whether pages of other origins may read this path.

@@ -11,7 +11,7 @@ use server::{Server, Watch};
 use state::Table;
 
 use super::absent::{enterprise, not_yet};
-use crate::{Api, Call, HttpError, Meta, Reply};
+use crate::{Api, Call, HttpError, Meta, Reply, blocking::FIRST_INDEX};
 
 /// The version of the protocol between servers that Nomad's tools expect.
 const RAFT_PROTOCOL: &str = "3";
@@ -53,6 +53,9 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
             Reply::read(&nothing, Meta { index, next_token: None })
         }
         "snapshot" => Err(not_yet("snapshots over HTTP")),
+        _ if rest.starts_with("keyring/key/") && call.method == Method::DELETE => {
+            Err(HttpError::internal("root key not found"))
+        }
         _ if rest.starts_with("keyring/") => Err(not_yet("keys")),
         _ => Err(HttpError::not_found("")),
     }
@@ -62,7 +65,10 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
 async fn scheduler_config(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     let (index, config) = api
         .read(call, &[Watch::Table(Table::SchedulerConfig)], |state| {
-            Ok((state.table_index(Table::SchedulerConfig), SchedulerConfig::of(state.scheduler_config())))
+            Ok((
+                state.table_index(Table::SchedulerConfig).max(FIRST_INDEX),
+                SchedulerConfig::of(state.scheduler_config()),
+            ))
         })
         .await?;
     let response = SchedulerConfigResponse {

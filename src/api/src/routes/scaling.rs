@@ -11,6 +11,7 @@ use state::Table;
 
 use crate::{
     Api, Call, HttpError, Meta, Reply,
+    blocking::FIRST_INDEX,
     paging::{Paging, Position},
 };
 
@@ -32,7 +33,10 @@ pub(crate) async fn list(api: &Api, call: &Call) -> Result<Reply, HttpError> {
                 policies.reverse();
             }
             let position = |policy: &ScalingPolicy| Position::Id(policy.id.clone());
-            Ok((state.table_index(Table::Jobs), paging.shapes(policies.into_iter(), position, stub)))
+            Ok((
+                state.table_index(Table::Jobs).max(FIRST_INDEX),
+                paging.shapes(policies.into_iter(), position, stub),
+            ))
         })
         .await?;
     Reply::read(&lines, Meta { index, next_token })
@@ -44,7 +48,7 @@ pub(crate) async fn single(api: &Api, call: &Call, id: &str) -> Result<Reply, Ht
     let (index, policy) = api
         .find(call, &[Watch::Table(Table::Jobs)], "policy not found", |state| {
             let policy = state.all_jobs().flat_map(policies_of).find(|policy| policy.id == id);
-            let table = state.table_index(Table::Jobs);
+            let table = state.table_index(Table::Jobs).max(FIRST_INDEX);
             Ok((policy.as_ref().map_or(table, |policy| policy.modify_index), policy))
         })
         .await?;

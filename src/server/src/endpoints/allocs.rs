@@ -40,9 +40,9 @@ impl Server {
         let eval = self.new_eval(&job, trigger);
         let eval_id = eval.id;
         let asks = DesiredTransition {
-            migrate: (!request.reschedule).then_some(true),
-            reschedule: request.reschedule.then_some(true),
-            no_shutdown_delay: request.no_shutdown_delay.then_some(true),
+            migrate: Some(!request.reschedule),
+            reschedule: Some(request.reschedule),
+            no_shutdown_delay: Some(request.no_shutdown_delay),
             ..DesiredTransition::default()
         };
         let transitions = vec![(request.id, asks)];

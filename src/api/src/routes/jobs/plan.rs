@@ -42,7 +42,9 @@ pub(super) async fn plan(api: &Api, call: &Call, key: JobKey) -> Result<Reply, H
     if let Some(run) = &planned.run {
         annotations = PlanAnnotations::of(&run.annotations);
         annotations.preempted_allocs = preempted(server, run);
-        response.created_evals = run.plan.new_evals.iter().map(Evaluation::of).collect();
+        // They were never decided on any state.
+        let shape = |eval| Evaluation { snapshot_index: 0, ..Evaluation::of(eval) };
+        response.created_evals = run.plan.new_evals.iter().map(shape).collect();
         let failed = run.failed_groups.iter();
         response.failed_tg_allocs =
             failed.map(|(group, why)| (group.to_string(), AllocMetric::of(why))).collect();

@@ -13,6 +13,7 @@ use state::{Snapshot, Table};
 
 use crate::{
     Api, Call, HttpError, Meta, Reply,
+    blocking::FIRST_INDEX,
     paging::{Paging, Position},
     routes::allocations::write_list,
 };
@@ -33,12 +34,14 @@ pub(super) async fn list(api: &Api, call: &Call) -> Result<Reply, HttpError> {
             let jobs = super::jobs_in(state, call.list_namespace(), prefix);
             let position =
                 |job: &&Arc<Job>| Position::Named(job.key.namespace.to_string(), job.key.id.to_string());
-            let stub =
-                |job: &&Arc<Job>| JobStub::of(job, state.summary(&job.key).map(Arc::as_ref), with_meta);
+            let stub = |job: &&Arc<Job>| {
+                let with_meta = with_meta && !job.spec.meta.is_empty();
+                JobStub::of(job, state.summary(&job.key).map(Arc::as_ref), with_meta)
+            };
             let mut lines = Vec::new();
             let row = |job: &&Arc<Job>, _: &crate::filter::Filter| filter_row(job, stub(job));
             let next = paging.select(jobs, position, row, |job| lines.push(stub(&job)));
-            Ok((state.last_index_of(&tables), (lines, next)))
+            Ok((state.last_index_of(&tables).max(FIRST_INDEX), (lines, next)))
         })
         .await?;
     Reply::read(&lines, Meta { index, next_token })
@@ -109,10 +112,8 @@ pub(super) async fn summary(api: &Api, call: &Call, key: JobKey) -> Result<Reply
     let (index, summary) = api
         .find(call, &[Watch::Job(key.clone())], "job not found", |state| {
             let summary = state.summary(&key).cloned();
-            Ok((
-                summary.as_ref().map_or(state.table_index(Table::Summaries), |found| found.modify_index),
-                summary,
-            ))
+            let table = state.table_index(Table::Summaries);
+            Ok((summary.as_ref().map_or(table.max(FIRST_INDEX), |found| found.modify_index), summary))
         })
         .await?;
     Reply::read(&JobSummary::of(&summary), meta(index))
@@ -210,8 +211,7 @@ pub(super) async fn submission(api: &Api, call: &Call, key: JobKey) -> Result<Re
         .find(call, &[Watch::Job(key.clone())], "job source not found", |state| {
             let job = state.job_version(&key, version);
             let found = job.and_then(|job| Some(JobSubmission::of(job, state.submission(&key, version)?)));
-            let table = state.table_index(Table::Submissions);
-            Ok((found.as_ref().map_or(table, |found| found.job_modify_index), found))
+            Ok((found.as_ref().map_or(0, |found| found.job_modify_index), found))
         })
         .await?;
     Reply::read(&submission, meta(index))
@@ -247,7 +247,9 @@ pub(super) async fn scale_status(api: &Api, call: &Call, key: JobKey) -> Result<
     let (index, status) = api
         .find(call, &watched, "job not found", |state| {
             let events = state.scaling_events(&key).first().map_or(0, |(_, event)| event.create_index);
-            let Some(job) = state.job(&key) else { return Ok((state.table_index(Table::Jobs), None)) };
+            let Some(job) = state.job(&key) else {
+                return Ok((state.table_index(Table::Jobs).max(FIRST_INDEX), None));
+            };
             Ok((events.max(job.modify_index), Some(scale_of(state, job))))
         })
         .await?;
