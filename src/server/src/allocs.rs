@@ -82,7 +82,8 @@ fn follow_ups(snapshot: &Snapshot, updates: &[AllocUpdate], now: Timestamp, env:
         let Some(job) = snapshot.job(&alloc.job.key).filter(|job| !job.stop) else { continue };
         let id = EvalId::from_random(env.random_u128());
         let trigger = EvalTrigger::RetryFailedAlloc;
-        let mut eval = Evaluation::pending(id, job.key.clone(), job.spec.kind, job.spec.priority, trigger, now);
+        let mut eval =
+            Evaluation::pending(id, job.key.clone(), job.spec.kind, job.spec.priority, trigger, now);
         eval.job_modify_index = job.modify_index;
         evals.insert(job.key.clone(), eval);
     }
@@ -90,7 +91,10 @@ fn follow_ups(snapshot: &Snapshot, updates: &[AllocUpdate], now: Timestamp, env:
 }
 
 fn needs_evaluation(alloc: &Allocation, update: &AllocUpdate) -> bool {
-    if alloc.client_status.is_terminal() || alloc.server_terminal() || update.client_status != ClientStatus::Failed {
+    if alloc.client_status.is_terminal()
+        || alloc.server_terminal()
+        || update.client_status != ClientStatus::Failed
+    {
         return false;
     }
     match alloc.job.spec.kind {

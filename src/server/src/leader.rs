@@ -6,8 +6,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use control::{
-    Moment, blocked::Blocked, broker, broker::Broker, collection, collection::Thresholds, deployments::Deployments, drain,
-    liveness, periodic::Periodic,
+    Moment, blocked::Blocked, broker, broker::Broker, collection, collection::Thresholds,
+    deployments::Deployments, drain, liveness, periodic::Periodic,
 };
 use model::{NodeId, Timestamp};
 use protocol::{Command, Plan};

@@ -30,8 +30,9 @@ impl StateMachine for Machine {
     type Response = Result<Outcome, Refusal>;
 
     fn apply(&mut self, index: u64, command: &[u8]) -> Result<Self::Response, Halt> {
-        let command: Command = protocol::decode(command)
-            .map_err(|error| Halt(format!("command {index} can not be read: {error}; run the version that wrote it")))?;
+        let command: Command = protocol::decode(command).map_err(|error| {
+            Halt(format!("command {index} can not be read: {error}; run the version that wrote it"))
+        })?;
         let applied = self.store.apply(index, &command);
         // The snapshot is published before anyone is told, so that whoever wakes sees what woke it.
         self.hub.publish(self.store.snapshot());

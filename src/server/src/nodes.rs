@@ -27,7 +27,8 @@ pub fn evals_for_node(snapshot: &Snapshot, node_id: NodeId, now: Timestamp, env:
         .map(|job| {
             let id = EvalId::from_random(env.random_u128());
             let trigger = EvalTrigger::NodeUpdate;
-            let mut eval = Evaluation::pending(id, job.key.clone(), job.spec.kind, job.spec.priority, trigger, now);
+            let mut eval =
+                Evaluation::pending(id, job.key.clone(), job.spec.kind, job.spec.priority, trigger, now);
             eval.node_id = Some(node_id);
             eval.node_modify_index = modify_index;
             eval.job_modify_index = job.modify_index;
