@@ -14,7 +14,7 @@ use crate::config::Options;
 /// # Errors
 ///
 /// Names the plugin whose configuration is wrong.
-pub fn make(env: &Env, options: &Options, state_dir: &Path) -> anyhow::Result<Vec<Arc<dyn Driver>>> {
+pub fn make(env: &Env, options: &Options, state_dir: &Path, node_id: &str) -> anyhow::Result<Vec<Arc<dyn Driver>>> {
     let client = options.client.as_ref().context("drivers are for clients")?;
     let cgroups = Cgroups::detect(Some(&client.node.cgroup_parent));
     if let Some(reason) = cgroups.disabled() {
@@ -39,7 +39,9 @@ pub fn make(env: &Env, options: &Options, state_dir: &Path) -> anyhow::Result<Ve
     if config.enabled {
         drivers.push(Arc::new(driver_raw_exec::RawExec::new(context("raw_exec"), config)?));
     }
-    let config = driver_docker::Config::parse(&settings("docker")).with_context(|| wrong("docker"))?;
+    let mut config = driver_docker::Config::parse(&settings("docker")).with_context(|| wrong("docker"))?;
+    // An engine may serve several agents; each looks after its own containers.
+    config.node_id = Some(node_id.to_owned());
     drivers.push(Arc::new(driver_docker::Docker::new(env, config)));
     let config = driver_mock::Config::from_value(&settings("mock_driver")).with_context(|| wrong("mock_driver"))?;
     drivers.push(Arc::new(driver_mock::MockDriver::new(env.clone(), config, driver_mock::World::default())));

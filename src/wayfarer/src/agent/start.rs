@@ -304,7 +304,7 @@ async fn start_client(env: &Env, options: &Options, parts: ClientParts<'_>) -> a
     std::fs::create_dir_all(&wanted.alloc_dir)
         .with_context(|| format!("could not make the allocation directory {}", wanted.alloc_dir.display()))?;
     identity::make_private_dir(&wanted.state_dir)?;
-    let drivers = drivers::make(env, options, &wanted.state_dir)?;
+    let drivers = drivers::make(env, options, &wanted.state_dir, &NodeId(ids.node).to_string())?;
     let mut settings = wanted.node.clone();
     settings.id = NodeId(ids.node);
     settings.secret_id = ids.secret;
