@@ -158,8 +158,8 @@ async fn live(wishes: &Wishes, job: Value) -> anyhow::Result<i32> {
 /// Runs the job and shows what happens to it, until the agent stops.
 async fn show(env: &Env, agent: &Agent, job: Value) -> anyhow::Result<()> {
     let addr = agent.http_addr;
-    let mut config = sdk::Config::default();
-    config.address = format!("http://{addr}").parse().map_err(|error| anyhow!("{error}"))?;
+    let address = format!("http://{addr}").parse().map_err(|error| anyhow!("{error}"))?;
+    let config = sdk::Config { address, ..sdk::Config::default() };
     let client = sdk::Client::new(config);
     let node = wait_until_ready(env, &client).await?;
     println!("==> Agent is ready: API at http://{addr}, node {} ({})", short(&node, "ID"), text(&node, "Name"));

@@ -225,7 +225,7 @@ fn open_transport(
         Identity { role, region: region.clone(), node_id: transport::NodeId(*ids.node.as_bytes()), name: options.name.clone() };
     let credentials = match dirs.lasting("tls") {
         Some(dir) if options.server.is_some() => {
-            let authority = keep_authority(&dir, region, &*host)?;
+            let authority = keep_authority(&dir, region, &host)?;
             Credentials::issued_by(&authority, identity, CERTIFICATE_LIFETIME, &*host)?
         }
         _ => Credentials::ephemeral(identity, &*host)?,
