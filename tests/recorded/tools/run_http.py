@@ -371,6 +371,7 @@ a.put(V + "app/db", {"Path": "app/db", "Items": {"user": "u", "pass": "p"}})
 a.get(V + "app/db")
 a.put(V + "app/db?cas=0", {"Path": "app/db", "Items": {"user": "x"}}, note="conflict")
 idx = a.until(V + "app/db", lambda b: True)["ModifyIndex"]
+idx = idx if isinstance(idx, int) else 1
 a.put(V + "app/db?cas=%d" % idx, {"Path": "app/db", "Items": {"user": "y"}})
 a.put(V + "app/db", {"Path": "app/db", "Items": {}})
 a.put(V + "app/db", {"Path": "other", "Items": {"a": "b"}})
