@@ -1,1 +1,0 @@
-//! Invariants and the history checker.

@@ -1,1 +1,0 @@
-//! SWIM membership: foca and our policy. No tokio, no sockets.

@@ -1,1 +1,0 @@
-//! Sockets, timers and encryption around gossip-core.

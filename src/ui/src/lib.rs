@@ -1,1 +1,0 @@
-//! The web pages, embedded in the binary.
