@@ -6,6 +6,7 @@
 //!
 //! Read [`run`] first, then [`command::Command`].
 
+mod absent;
 mod agent;
 mod alloc;
 mod cluster;

@@ -4,7 +4,7 @@ use crate::command::Command;
 
 /// Lists all commands by family.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
-    let families: [&'static [Command]; 17] = [
+    let families: [&'static [Command]; 18] = [
         crate::job::COMMANDS,
         crate::job::CHANGING,
         crate::node::COMMANDS,
@@ -22,6 +22,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         crate::ui::COMMANDS,
         crate::complete::COMMANDS,
         crate::operator::SETTINGS,
+        crate::absent::COMMANDS,
     ];
     families.into_iter().flatten()
 }
