@@ -54,6 +54,10 @@ impl Server {
             if current.stop {
                 return Err(RequestError::Wrong(format!("job {:?} is stopped", key.id)));
             }
+            // A change of the count amid a deployment would start another one over it.
+            if self.snapshot().latest_deployment(key).is_some_and(|latest| latest.status.is_active()) {
+                return Err(RequestError::Wrong("job scaling blocked due to active deployment".to_owned()));
+            }
         }
         let mut job = model::Job::clone(&current);
         if let Some(count) = *count {
