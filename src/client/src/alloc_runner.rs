@@ -424,7 +424,9 @@ impl Runner {
     fn restart(&mut self, task: Option<&Text>, all: bool) -> Result<(), AskError> {
         let targets = self.targets(task)?;
         let now = self.context.now();
-        let running: Vec<usize> = targets.into_iter().filter(|at| self.runs(*at)).collect();
+        // A task that waits for its next launch counts: the wish ends the wait.
+        let alive = |at: &usize| self.states[*at].state != TaskRunState::Dead && self.stopping.is_none();
+        let running: Vec<usize> = targets.into_iter().filter(alive).collect();
         if running.is_empty() {
             return Err(AskError::NotRunning);
         }
