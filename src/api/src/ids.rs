@@ -29,7 +29,9 @@ pub(crate) fn id<T: FromStr<Err = BadId>>(kind: &str, text: &str) -> Result<T, H
 ///
 /// 500 with what is wrong, as callers know it.
 pub(crate) fn prefix(kind: &str, text: &str) -> Result<IdPrefix, HttpError> {
-    let wrong = |what: &str| HttpError::internal(format!("{kind} lookup failed: index error: {what}"));
+    // Lists of deployments alone do not say what was looked up.
+    let lookup = if kind == "deployment" { String::new() } else { format!("{kind} lookup failed: ") };
+    let wrong = |what: &str| HttpError::internal(format!("{lookup}index error: {what}"));
     if text.len() > ID_CHARS {
         return Err(wrong("UUID prefix is too long"));
     }

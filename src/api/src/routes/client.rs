@@ -158,8 +158,12 @@ async fn restart(api: &Api, call: &Call, id: &str) -> Result<Reply, HttpError> {
 }
 
 async fn signal(api: &Api, call: &Call, id: &str) -> Result<Reply, HttpError> {
-    let (client, id, _) = find_alloc(api, id)?;
+    let (client, id, view) = find_alloc(api, id)?;
     let request: AllocSignalRequest = call.json_or_default()?;
+    // Whether anything runs is looked at first: callers know that answer, whatever the signal's name.
+    if let Some(why) = none_running(&view, &request.task_name) {
+        return Err(HttpError::internal(why));
+    }
     let name = if request.signal.is_empty() { "SIGKILL" } else { &request.signal };
     let signal: Signal =
         name.parse().map_err(|error: client::UnknownSignal| HttpError::internal(error.to_string()))?;
@@ -170,6 +174,25 @@ async fn signal(api: &Api, call: &Call, id: &str) -> Result<Reply, HttpError> {
         Err(AskError::Gone) => Err(HttpError::not_found(format!("Unknown allocation \"{id}\""))),
         Err(error) => Err(HttpError::internal(error.to_string())),
     }
+}
+
+/// Says that none of the tasks which a signal is for runs; nothing when one does, or when there is no such task.
+fn none_running(view: &View, task: &str) -> Option<String> {
+    let assigned = view.assigned.load();
+    let names: Vec<&str> = assigned
+        .group()
+        .tasks
+        .iter()
+        .map(|known| known.name.as_str())
+        .filter(|name| task.is_empty() || *name == task)
+        .collect();
+    if names.is_empty() || names.iter().any(|name| view.running(name).is_some()) {
+        return None;
+    }
+    let each: Vec<String> =
+        names.iter().map(|name| format!("\t* Failed to signal task: {name}, err: Task not running\n")).collect();
+    let errors = if each.len() == 1 { "error" } else { "errors" };
+    Some(format!("{} {errors} occurred:\n{}\n", each.len(), each.concat()))
 }
 
 async fn stats(api: &Api, call: &Call, id: &str) -> Result<Reply, HttpError> {

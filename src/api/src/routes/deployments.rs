@@ -123,7 +123,12 @@ async fn change(api: &Api, call: &Call, verb: &str, id: DeploymentId) -> Result<
             server.set_alloc_health(id, healthy, unhealthy).await?
         }
         _ => {
-            return Err(HttpError::internal("can't unblock deployment: jobs do not span regions here"));
+            let active = server.snapshot().deployment(id).is_some_and(|found| found.status.is_active());
+            let why = match active {
+                true => "can't unblock deployment: jobs do not span regions here",
+                false => "can't unblock terminal deployment",
+            };
+            return Err(HttpError::internal(why));
         }
     };
     answer(&changed)

@@ -364,7 +364,7 @@ impl Driver for RawExec {
             ran.map_err(|error| ExecTaskError::Start {
                 message: match &error {
                     LaunchError::Step { step, errno } if step == "exec" => {
-                        format!("failed to start command {program:?}: {}", errno_text(*errno))
+                        format!("failed to start command: fork/exec {program}: {}", errno_text(*errno))
                     }
                     other => chain(other),
                 },

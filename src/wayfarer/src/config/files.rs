@@ -27,6 +27,14 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
+    /// What was given is not there, or can not be looked at.
+    #[error("Error loading configuration from {}: {}", given.display(), io_text(given, source).replacen("open ", "stat ", 1))]
+    Look {
+        /// What was given.
+        given: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A directory has more files than anyone writes.
     #[error("Error loading configuration from {}: more than {FILES_MAX} configuration files", given.display())]
     TooMany {
@@ -69,7 +77,7 @@ impl Loaded {
         let unreadable =
             |path: &Path, source| FileError::Read { given: given.to_owned(), path: path.to_owned(), source };
         let mut paths = vec![given.to_owned()];
-        if fs::metadata(given).map_err(|error| unreadable(given, error))?.is_dir() {
+        if fs::metadata(given).map_err(|source| FileError::Look { given: given.to_owned(), source })?.is_dir() {
             paths = files_of(given).map_err(|error| unreadable(given, error))?;
         }
         if paths.len() > FILES_MAX {
