@@ -197,8 +197,7 @@ async fn status(context: &Context) -> Outcome {
 
 /// Shows one deployment.
 pub fn show(context: &Context, deployment: &Deployment) {
-    // The id stays short, even with -verbose: that is what scripts know.
-    context.console.out(&status_text(deployment, false));
+    context.console.out(&status_text(deployment, context.on("verbose")));
     let page = format!("jobs/{}/deployments", ui::escaped(&deployment.job_id));
     ui::hint(context, "View all deployments for this job", &page);
 }

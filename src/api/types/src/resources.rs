@@ -248,8 +248,8 @@ impl AllocatedResources {
 fn networks(held: &model::AllocatedResources) -> Vec<NetworkResource> {
     let Some(network) = &held.network else { return Vec::new() };
     let ports = |reserved| held.ports.iter().filter(|port| port.reserved == reserved).map(port).collect();
+    // Callers expect no interface's name here: the node says which interface has the address.
     vec![NetworkResource {
-        device: network.device.to_string(),
         dynamic_ports: ports(false),
         hostname: network.hostname.to_string(),
         ip: network.ip.to_string(),
