@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::{
     binary,
     http::{self, Answer},
-    process, wait,
+    leftovers, process, wait,
 };
 
 /// First port that tests give to agents: below those that jobs get (20000 to 32000) and that systems hand out by themselves.
@@ -261,6 +261,17 @@ impl Agent {
         status.code().unwrap_or(-1)
     }
 
+    /// The exit code of an agent that has ended by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it was ended before.
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = self.child.as_mut().expect("the agent was started").try_wait().ok().flatten()?;
+        self.child = None;
+        Some(status.code().unwrap_or(-1))
+    }
+
     /// Kills what is left of this agent: shims and tasks.
     fn end_all(&self) {
         wait::until("all processes of the agent are gone", || {
@@ -384,27 +395,26 @@ impl Drop for Agent {
         if let Some(mut child) = self.child.take() {
             // Asked nicely first, so that control groups, mounts and containers of the tasks go too.
             process::signal(child.id(), Signal::SIGINT);
-            for _ in 0..100 {
-                if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
-                    break;
-                }
-                wait::pass(Duration::from_millis(20));
+            let ended = wait::poll(STOP_TIMEOUT, || child.try_wait().ok().flatten());
+            if ended.is_none() {
+                // It may have ended just now.
+                let _ = child.kill();
+                let _ = child.wait();
             }
-            // It may have ended just now.
-            let _ = child.kill();
-            let _ = child.wait();
         }
         if std::thread::panicking() {
             eprintln!("--- end of the agent's log\n{}", tail(&self.log()));
         }
-        for _ in 0..100 {
+        let gone = wait::poll(STOP_TIMEOUT, || {
             let left = process::of_directory(self.path());
-            if left.is_empty() {
-                break;
-            }
             left.iter().for_each(|pid| process::kill_now(*pid));
-            wait::pass(Duration::from_millis(20));
+            left.is_empty().then_some(())
+        });
+        if gone.is_none() {
+            eprintln!("processes of {} do not die", self.path().display());
         }
+        leftovers::remove_groups(&leftovers::allocations_below(self.path()));
+        leftovers::unmount_below(self.path());
     }
 }
 

@@ -13,6 +13,7 @@ pub mod binary;
 pub mod files;
 pub mod http;
 pub mod job;
+pub mod leftovers;
 pub mod machine;
 pub mod process;
 pub mod wait;

@@ -6,6 +6,7 @@ mod dev;
 mod docker;
 mod events;
 mod examples;
+mod full_disk;
 mod jobs;
 mod python;
 mod restarts;
