@@ -153,9 +153,25 @@ async fn find(api: &Api, call: &Call, id: AllocId) -> Result<(u64, (Arc<Allocati
     api.find(call, &[Watch::Alloc(id)], "alloc not found", |state| {
         let alloc = state.alloc(id);
         let index = alloc.map_or(state.table_index(Table::Allocs), |alloc| alloc.modify_index);
-        Ok((index, alloc.map(|alloc| (alloc.clone(), node_name(state, alloc).to_owned()))))
+        Ok((index, alloc.map(|alloc| (with_current_stable(state, alloc), node_name(state, alloc).to_owned()))))
     })
     .await
+}
+
+/// Shows whether the version of the job is stable now: it may have become so after the allocation was placed.
+fn with_current_stable(state: &state::Snapshot, alloc: &Arc<Allocation>) -> Arc<Allocation> {
+    let job = &alloc.job;
+    let now = state.job_version(&job.key, job.version).filter(|now| now.create_index == job.create_index);
+    match now {
+        Some(now) if now.stable != job.stable => {
+            let mut job = model::Job::clone(job);
+            job.stable = now.stable;
+            let mut shown = Allocation::clone(alloc);
+            shown.job = Arc::new(job);
+            Arc::new(shown)
+        }
+        _ => alloc.clone(),
+    }
 }
 
 /// Services of an allocation; there is no catalogue of services yet.
