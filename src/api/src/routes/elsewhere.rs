@@ -57,9 +57,11 @@ pub(crate) async fn elsewhere(
         Subject::Agent => Ok(None),
         Subject::Alloc(id) if api.client().is_some_and(|client| client.alloc(id).is_some()) => Ok(None),
         Subject::Alloc(id) => match api.server() {
-            Some(server) => {
-                Ok(server.snapshot().alloc(id).and_then(|alloc| server.sessions().connection(alloc.node_id)))
-            }
+            Some(server) => match server.snapshot().alloc(id).map(|alloc| alloc.node_id) {
+                // An allocation of this very node that its client has collected: nobody else knows more.
+                Some(node) => to_node(api, node, origin).await,
+                None => Ok(None),
+            },
             None => upstream(api, origin).await,
         },
         Subject::Node(id) => to_node(api, id, origin).await,
