@@ -170,6 +170,9 @@ async fn transfer_leadership(api: &Api, call: &Call) -> Result<Reply, HttpError>
 /// How servers are looked after; fixed in this version.
 fn autopilot_config() -> AutopilotConfig {
     AutopilotConfig {
+        // The built-in values hold from the beginning of the state.
+        create_index: FIRST_INDEX,
+        modify_index: FIRST_INDEX,
         cleanup_dead_servers: true,
         last_contact_threshold: "200ms".to_owned(),
         max_trailing_logs: 250,
