@@ -68,11 +68,8 @@ async fn recommendations(context: &Context) -> Outcome {
 
 async fn license(context: &Context) -> Outcome {
     let failed = "Error getting license";
-    let bytes = context
-        .client()
-        .get_bytes("/v1/operator/license", &Query::default())
-        .await
-        .or_fail(failed)?;
+    let bytes =
+        context.client().get_bytes("/v1/operator/license", &Query::default()).await.or_fail(failed)?;
     // An agent without licenses answers with nothing at all.
     if bytes.is_empty() {
         return Err(Failure::new(format!("{failed}: Nomad Enterprise only endpoint")));
@@ -130,7 +127,8 @@ async fn variable(context: &Context) -> Outcome {
 /// Lists one kind of thing under its title, or says that there is none.
 async fn list(context: &Context, path: &str, kind: &str, none: &str) -> Result<(), Failure> {
     let query = Query::default().with("type", kind);
-    let value = ask(context, path, &query, &format!("Error querying {}", path.trim_start_matches("/v1/"))).await?;
+    let value =
+        ask(context, path, &query, &format!("Error querying {}", path.trim_start_matches("/v1/"))).await?;
     let rows: Vec<Vec<String>> = value
         .as_array()
         .into_iter()

@@ -147,13 +147,12 @@ impl AllocFiles {
     pub fn stat(&self, path: &str) -> Result<FileFacts, FileError> {
         let meta = self.beneath.look(Path::new(path)).map_err(|error| self.error("stat", path, error))?;
         let kind = meta.file_type();
-        let content_type =
-            match (kind.is_file() && !self.is_secret(path), kind.is_dir()) {
-                (true, _) => Some(self.sniff(path)?),
-                // Directories have no content to look at; clients expect the name of unknown bytes.
-                (false, true) => Some("application/octet-stream"),
-                (false, false) => None,
-            };
+        let content_type = match (kind.is_file() && !self.is_secret(path), kind.is_dir()) {
+            (true, _) => Some(self.sniff(path)?),
+            // Directories have no content to look at; clients expect the name of unknown bytes.
+            (false, true) => Some("application/octet-stream"),
+            (false, false) => None,
+        };
         let letters = [
             (kind.is_dir(), "d"),
             (kind.is_block_device(), "D"),

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AllocId, AllocMetric, AllocatedResources, DeploymentId, EvalId, Job, JobKey, NodeId, TaskEvent, TaskGroup, Text,
-    Timestamp, named::named_enum,
+    AllocId, AllocMetric, AllocatedResources, DeploymentId, EvalId, Job, JobKey, NodeId, TaskEvent,
+    TaskGroup, Text, Timestamp, named::named_enum,
 };
 
 named_enum! {

@@ -32,7 +32,12 @@ impl DeploymentStatus {
     /// Tells whether the deployment may still move.
     pub fn is_active(self) -> bool {
         match self {
-            Self::Running | Self::Paused | Self::Pending | Self::Blocked | Self::Unblocking | Self::Initializing => true,
+            Self::Running
+            | Self::Paused
+            | Self::Pending
+            | Self::Blocked
+            | Self::Unblocking
+            | Self::Initializing => true,
             Self::Failed | Self::Successful | Self::Cancelled => false,
         }
     }

@@ -167,7 +167,14 @@ pub struct DesiredUpdates {
 
 impl Evaluation {
     /// Makes a pending evaluation of a job.
-    pub fn pending(id: EvalId, job: JobKey, kind: JobType, priority: i32, trigger: EvalTrigger, now: Timestamp) -> Self {
+    pub fn pending(
+        id: EvalId,
+        job: JobKey,
+        kind: JobType,
+        priority: i32,
+        trigger: EvalTrigger,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             job,

@@ -99,7 +99,9 @@ impl Wishes {
             match flag.split_once('=') {
                 None if matches!(flag, "h" | "help") => return Ok(None),
                 Some(("log-file", path)) => wishes.log_file = PathBuf::from(path),
-                Some(("log-level", level)) if log::parse_level(level).is_some() => wishes.log_level = level.to_owned(),
+                Some(("log-level", level)) if log::parse_level(level).is_some() => {
+                    wishes.log_level = level.to_owned()
+                }
                 _ => return Err(format!("Unknown option: {arg}")),
             }
         }
@@ -112,12 +114,15 @@ fn read_job(path: Option<&std::path::Path>) -> Result<Value, String> {
         None => ("hello.nomad.hcl".to_owned(), HELLO.to_owned()),
         Some(path) => {
             let text = std::fs::read_to_string(path);
-            let text = text.map_err(|error| format!("could not read job file {}: {error}", path.display()))?;
+            let text =
+                text.map_err(|error| format!("could not read job file {}: {error}", path.display()))?;
             (path.display().to_string(), text)
         }
     };
     let random = Env::real(Shutdown::new());
-    let fill = move |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = random.random_u64().to_le_bytes()[0]);
+    let fill = move |bytes: &mut [u8]| {
+        bytes.iter_mut().for_each(|byte| *byte = random.random_u64().to_le_bytes()[0])
+    };
     let inputs = hcl::Inputs::of_file(&name, &text, &jobspec::ROOT_BLOCKS, Arc::new(fill));
     jobspec::parse_hcl(&inputs).map_err(|problems| {
         let mut sources = hcl::Sources::default();
@@ -130,7 +135,8 @@ fn read_job(path: Option<&std::path::Path>) -> Result<Value, String> {
 async fn live(wishes: &Wishes, job: Value) -> anyhow::Result<i32> {
     let monitor = log::start_to_file(&wishes.log_level, &wishes.log_file)
         .with_context(|| format!("could not open the log file {}", wishes.log_file.display()))?;
-    let options = config::load(&config::dev(), &config::Machine::look()).map_err(|error| anyhow!("{error}"))?;
+    let options =
+        config::load(&config::dev(), &config::Machine::look()).map_err(|error| anyhow!("{error}"))?;
     let shutdown = Shutdown::new();
     let env = Env::real(shutdown.clone());
     println!("==> Starting a dev agent (its log: {})", wishes.log_file.display());
@@ -162,7 +168,11 @@ async fn show(env: &Env, agent: &Agent, job: Value) -> anyhow::Result<()> {
     let config = sdk::Config { address, ..sdk::Config::default() };
     let client = sdk::Client::new(config);
     let node = wait_until_ready(env, &client).await?;
-    println!("==> Agent is ready: API at http://{addr}, node {} ({})", short(&node, "ID"), text(&node, "Name"));
+    println!(
+        "==> Agent is ready: API at http://{addr}, node {} ({})",
+        short(&node, "ID"),
+        text(&node, "Name")
+    );
     if node.pointer("/Drivers/docker/Detected") != Some(&Value::Bool(true)) {
         println!("    No container engine was found: docker tasks can not run here. Everything else can.");
     }
@@ -231,8 +241,12 @@ impl Story {
     fn tell(&mut self, event: &Value) {
         let payload = &event["Payload"];
         match text(event, "Topic") {
-            "Evaluation" if text(&payload["Evaluation"], "JobID") == self.job => self.evaluation(&payload["Evaluation"]),
-            "Allocation" if text(&payload["Allocation"], "JobID") == self.job => self.allocation(&payload["Allocation"]),
+            "Evaluation" if text(&payload["Evaluation"], "JobID") == self.job => {
+                self.evaluation(&payload["Evaluation"])
+            }
+            "Allocation" if text(&payload["Allocation"], "JobID") == self.job => {
+                self.allocation(&payload["Allocation"])
+            }
             _ => {}
         }
     }
@@ -244,7 +258,10 @@ impl Story {
         }
         println!("    Evaluation {} ({}): {status}", short(eval, "ID"), text(eval, "TriggeredBy"));
         for (group, metric) in eval["FailedTGAllocs"].as_object().into_iter().flatten() {
-            println!("      group {group:?} could not be placed; {} node(s) looked at", metric["NodesEvaluated"]);
+            println!(
+                "      group {group:?} could not be placed; {} node(s) looked at",
+                metric["NodesEvaluated"]
+            );
             for (why, count) in metric["ConstraintFiltered"].as_object().into_iter().flatten() {
                 println!("        {count} filtered by {why}");
             }
@@ -265,7 +282,12 @@ impl Story {
                 let time = event["Time"].as_i64().unwrap_or(0);
                 if time > *last {
                     *last = time;
-                    println!("    {} {task}: {}: {}", short(alloc, "ID"), text(event, "Type"), text(event, "DisplayMessage"));
+                    println!(
+                        "    {} {task}: {}: {}",
+                        short(alloc, "ID"),
+                        text(event, "Type"),
+                        text(event, "DisplayMessage")
+                    );
                 }
             }
             if text(state, "State") != "pending" && self.seen.followed.insert((id.clone(), task.clone())) {
@@ -281,7 +303,9 @@ impl Story {
             .and_then(|score| score["Scores"].as_object())
             .into_iter()
             .flatten()
-            .filter_map(|(part, value)| value.as_f64().filter(|value| *value != 0.0).map(|value| format!("{part} {value:.3}")))
+            .filter_map(|(part, value)| {
+                value.as_f64().filter(|value| *value != 0.0).map(|value| format!("{part} {value:.3}"))
+            })
             .collect();
         let why = if parts.is_empty() { "the only one that fits".to_owned() } else { parts.join(", ") };
         let looked = alloc.pointer("/Metrics/NodesEvaluated").and_then(Value::as_u64).unwrap_or(0);
@@ -291,8 +315,15 @@ impl Story {
             text(alloc, "Name"),
             text(alloc, "NodeName"),
         );
-        for port in alloc.pointer("/AllocatedResources/Shared/Ports").and_then(Value::as_array).into_iter().flatten() {
-            println!("      port {:?} is http://{}:{}", text(port, "Label"), text(port, "HostIP"), port["Value"]);
+        for port in
+            alloc.pointer("/AllocatedResources/Shared/Ports").and_then(Value::as_array).into_iter().flatten()
+        {
+            println!(
+                "      port {:?} is http://{}:{}",
+                text(port, "Label"),
+                text(port, "HostIP"),
+                port["Value"]
+            );
         }
     }
 

@@ -45,7 +45,13 @@ impl api::Monitor for Monitor {
             loop {
                 let line = match lines.recv().await {
                     Ok(line) if line.level > level => continue,
-                    Ok(line) => if json { line.json.clone() } else { line.text.clone() },
+                    Ok(line) => {
+                        if json {
+                            line.json.clone()
+                        } else {
+                            line.text.clone()
+                        }
+                    }
                     Err(broadcast::error::RecvError::Lagged(count)) => format!("{count} log lines dropped\n"),
                     Err(broadcast::error::RecvError::Closed) => return,
                 };
@@ -103,15 +109,20 @@ fn install(level: &str, json: bool, output: Output) -> Monitor {
     let monitor = Monitor { lines: lines.clone() };
     let level = if level.eq_ignore_ascii_case("off") { "off".to_owned() } else { level.to_ascii_lowercase() };
     // Libraries below the agent speak up only when something is wrong.
-    let filter = format!("{level},openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,rustls=warn,hyper=warn,bollard=warn,h2=warn");
+    let filter = format!(
+        "{level},openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,rustls=warn,hyper=warn,bollard=warn,h2=warn"
+    );
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let text = tracing_subscriber::fmt::layer().with_ansi(false).with_timer(LogTime).with_writer(output.clone());
+    let text =
+        tracing_subscriber::fmt::layer().with_ansi(false).with_timer(LogTime).with_writer(output.clone());
     let layer: Box<dyn Layer<_> + Send + Sync> =
         if json { text.json().flatten_event(true).boxed() } else { text.with_target(true).boxed() };
     let followers = Followers { lines };
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter)).with(followers.with_filter(
-        EnvFilter::new("trace,openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,quinn_proto=warn,rustls=warn,hyper=warn"),
-    ));
+    let subscriber = tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .with(followers.with_filter(EnvFilter::new(
+        "trace,openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,quinn_proto=warn,rustls=warn,hyper=warn",
+    )));
     // A second agent in one process, as in a test, keeps the first one's log.
     let _ = tracing::subscriber::set_global_default(subscriber);
     monitor

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     driver::shim::main();
     let args: Vec<String> = std::env::args().collect();
     let command = args.iter().skip(1).find(|arg| !arg.starts_with('-')).map(String::as_str);
-    let rest = || args.iter().skip_while(|arg| Some(arg.as_str()) != command).skip(1).cloned().collect::<Vec<_>>();
+    let rest =
+        || args.iter().skip_while(|arg| Some(arg.as_str()) != command).skip(1).cloned().collect::<Vec<_>>();
     let code = match command {
         Some("agent") => on_all_cores(agent::run(rest())),
         Some("dev") => on_all_cores(dev::run(rest())),

@@ -153,7 +153,10 @@ async fn find(api: &Api, call: &Call, id: AllocId) -> Result<(u64, (Arc<Allocati
     api.find(call, &[Watch::Alloc(id)], "alloc not found", |state| {
         let alloc = state.alloc(id);
         let index = alloc.map_or(state.table_index(Table::Allocs), |alloc| alloc.modify_index);
-        Ok((index, alloc.map(|alloc| (with_current_stable(state, alloc), node_name(state, alloc).to_owned()))))
+        Ok((
+            index,
+            alloc.map(|alloc| (with_current_stable(state, alloc), node_name(state, alloc).to_owned())),
+        ))
     })
     .await
 }

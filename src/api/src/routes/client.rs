@@ -189,8 +189,10 @@ fn none_running(view: &View, task: &str) -> Option<String> {
     if names.is_empty() || names.iter().any(|name| view.running(name).is_some()) {
         return None;
     }
-    let each: Vec<String> =
-        names.iter().map(|name| format!("\t* Failed to signal task: {name}, err: Task not running\n")).collect();
+    let each: Vec<String> = names
+        .iter()
+        .map(|name| format!("\t* Failed to signal task: {name}, err: Task not running\n"))
+        .collect();
     let errors = if each.len() == 1 { "error" } else { "errors" };
     Some(format!("{} {errors} occurred:\n{}\n", each.len(), each.concat()))
 }

@@ -14,7 +14,12 @@ use crate::config::Options;
 /// # Errors
 ///
 /// Names the plugin whose configuration is wrong.
-pub fn make(env: &Env, options: &Options, state_dir: &Path, node_id: &str) -> anyhow::Result<Vec<Arc<dyn Driver>>> {
+pub fn make(
+    env: &Env,
+    options: &Options,
+    state_dir: &Path,
+    node_id: &str,
+) -> anyhow::Result<Vec<Arc<dyn Driver>>> {
     let client = options.client.as_ref().context("drivers are for clients")?;
     let cgroups = Cgroups::detect(Some(&client.node.cgroup_parent));
     if let Some(reason) = cgroups.disabled() {
@@ -43,7 +48,8 @@ pub fn make(env: &Env, options: &Options, state_dir: &Path, node_id: &str) -> an
     // An engine may serve several agents; each looks after its own containers.
     config.node_id = Some(node_id.to_owned());
     drivers.push(Arc::new(driver_docker::Docker::new(env, config)));
-    let config = driver_mock::Config::from_value(&settings("mock_driver")).with_context(|| wrong("mock_driver"))?;
+    let config =
+        driver_mock::Config::from_value(&settings("mock_driver")).with_context(|| wrong("mock_driver"))?;
     drivers.push(Arc::new(driver_mock::MockDriver::new(env.clone(), config, driver_mock::World::default())));
     Ok(drivers)
 }

@@ -56,7 +56,9 @@ pub fn keep_id(env: &Env, path: &Path) -> Result<Uuid, IdentityError> {
 ///
 /// When the file can not be used.
 pub fn keep_endpoint_secret(path: &Path) -> Result<EndpointSecret, IdentityError> {
-    let hex = |secret: &EndpointSecret| secret.expose().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |secret: &EndpointSecret| {
+        secret.expose().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
     let text = keep(path, || hex(&EndpointSecret::generate()))?;
     let damaged = || IdentityError::Damaged { path: path.to_owned() };
     let text = text.trim();
@@ -88,8 +90,13 @@ pub fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Identi
     }
     let text = make();
     let fresh = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(io)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .map_err(io)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
     fs::rename(&fresh, path).map_err(io)?;
     if let Some(dir) = path.parent() {

@@ -106,7 +106,10 @@ fn banner(options: &config::Options) -> String {
     let advertise = &options.advertise;
     let bind: Vec<String> = options.http.iter().map(ToString::to_string).collect();
     for (name, value) in [
-        ("Advertise Addrs", format!("HTTP: {}; RPC: {}; Serf: {}", advertise.http, advertise.rpc, advertise.serf)),
+        (
+            "Advertise Addrs",
+            format!("HTTP: {}; RPC: {}; Serf: {}", advertise.http, advertise.rpc, advertise.serf),
+        ),
         ("Bind Addrs", format!("HTTP: [{}]; RPC: {}; Serf: {}", bind.join(" "), options.rpc, options.serf)),
         ("Client", yes(options.client.is_some())),
         ("Log Level", options.log_level.to_uppercase()),

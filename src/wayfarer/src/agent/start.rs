@@ -18,8 +18,8 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use transport::{
-    Acceptor, Boot, Connection, Credentials, EndpointSecret, Identity, Opened, Plane, Region, Role, Stream, Transport,
-    ca::Authority, quic::Quic,
+    Acceptor, Boot, Connection, Credentials, EndpointSecret, Identity, Opened, Plane, Region, Role, Stream,
+    Transport, ca::Authority, quic::Quic,
 };
 use uuid::Uuid;
 
@@ -221,8 +221,12 @@ fn open_transport(
     let host = Arc::new(EnvHost(env.clone()));
     let role = if options.server.is_some() { Role::Server } else { Role::Client };
     let region = Region::new(&options.region)?;
-    let identity =
-        Identity { role, region: region.clone(), node_id: transport::NodeId(*ids.node.as_bytes()), name: options.name.clone() };
+    let identity = Identity {
+        role,
+        region: region.clone(),
+        node_id: transport::NodeId(*ids.node.as_bytes()),
+        name: options.name.clone(),
+    };
     let credentials = match dirs.lasting("tls") {
         Some(dir) if options.server.is_some() => {
             let authority = keep_authority(&dir, region, &host)?;
@@ -230,7 +234,8 @@ fn open_transport(
         }
         _ => Credentials::ephemeral(identity, &*host)?,
     };
-    let config = transport::Config::check(options.rpc, ids.endpoint.clone(), &transport::RawConfig::default())?;
+    let config =
+        transport::Config::check(options.rpc, ids.endpoint.clone(), &transport::RawConfig::default())?;
     let boot = Boot(env.random_u64());
     let bound = Quic::bind(config, &credentials, boot, host)
         .with_context(|| format!("could not listen for agents on UDP {}", options.rpc))?
@@ -248,7 +253,9 @@ fn keep_authority(dir: &Path, region: Region, host: &EnvHost) -> anyhow::Result<
         identity::keep(&key, || made.expose_key_pem())?;
         identity::keep(&certificate, || made.certificate_pem().to_owned())?;
     }
-    let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()));
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
+    };
     Ok(Authority::load(region, &read(&certificate)?, &read(&key)?, host.unix_time())?)
 }
 
@@ -308,8 +315,11 @@ async fn start_client(env: &Env, options: &Options, parts: ClientParts<'_>) -> a
     let mut settings = wanted.node.clone();
     settings.id = NodeId(ids.node);
     settings.secret_id = ids.secret;
-    settings.http_addr =
-        if options.advertise.http.port() == 0 { http_addr.to_string() } else { options.advertise.http.to_string() };
+    settings.http_addr = if options.advertise.http.port() == 0 {
+        http_addr.to_string()
+    } else {
+        options.advertise.http.to_string()
+    };
     settings.version = NOMAD_VERSION.to_owned();
     let mut node = client::fingerprint::describe(&settings);
     client::fingerprint::add_drivers(&mut node, &drivers, Timestamp(env.wall())).await;
@@ -330,7 +340,8 @@ async fn start_client(env: &Env, options: &Options, parts: ClientParts<'_>) -> a
 fn server_addrs(wanted: &ClientOptions, own: Option<SocketAddr>) -> anyhow::Result<Vec<SocketAddr>> {
     if let Some(own) = own {
         // A socket that listens everywhere is reached on this machine's own address.
-        let own = if own.ip().is_unspecified() { SocketAddr::new([127, 0, 0, 1].into(), own.port()) } else { own };
+        let own =
+            if own.ip().is_unspecified() { SocketAddr::new([127, 0, 0, 1].into(), own.port()) } else { own };
         return Ok(vec![own]);
     }
     let mut addrs = Vec::new();

@@ -77,7 +77,8 @@ impl Loaded {
         let unreadable =
             |path: &Path, source| FileError::Read { given: given.to_owned(), path: path.to_owned(), source };
         let mut paths = vec![given.to_owned()];
-        if fs::metadata(given).map_err(|source| FileError::Look { given: given.to_owned(), source })?.is_dir() {
+        if fs::metadata(given).map_err(|source| FileError::Look { given: given.to_owned(), source })?.is_dir()
+        {
             paths = files_of(given).map_err(|error| unreadable(given, error))?;
         }
         if paths.len() > FILES_MAX {
