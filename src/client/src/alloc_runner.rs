@@ -424,8 +424,11 @@ impl Runner {
     fn restart(&mut self, task: Option<&Text>, all: bool) -> Result<(), AskError> {
         let targets = self.targets(task)?;
         let now = self.context.now();
-        // A task that waits for its next launch counts: the wish ends the wait.
-        let alive = |at: &usize| self.states[*at].state != TaskRunState::Dead && self.stopping.is_none();
+        // A task that waits for its next launch counts, unless it alone is named: callers know that refusal.
+        let alive = |at: &usize| match task {
+            Some(_) => self.runs(*at),
+            None => self.states[*at].state != TaskRunState::Dead && self.stopping.is_none(),
+        };
         let running: Vec<usize> = targets.into_iter().filter(alive).collect();
         if running.is_empty() {
             return Err(AskError::NotRunning);
