@@ -362,12 +362,13 @@ impl Runner {
             self.health = None;
             return;
         }
-        self.health = Some(Watch::new(Rule {
+        let rule = Rule {
             min_healthy_time: update.min_healthy_time,
             deadline: self.context.now().after(update.healthy_deadline),
             // Checks are not run by this agent yet: tasks alone decide, and docs/status.md says so.
             checks: false,
-        }));
+        };
+        self.health = Some(Watch::new(rule, self.context.now()));
     }
 
     fn noted(&mut self, note: Note) {

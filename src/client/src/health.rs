@@ -19,6 +19,7 @@ pub struct Rule {
 #[derive(Clone, Debug)]
 pub struct Watch {
     rule: Rule,
+    begun: Timestamp,
     well_since: Option<Timestamp>,
 }
 
@@ -40,9 +41,9 @@ pub enum Verdict {
 }
 
 impl Watch {
-    /// Begins to watch.
-    pub fn new(rule: Rule) -> Self {
-        Self { rule, well_since: None }
+    /// Begins to watch. Being well before does not count: an allocation that was updated where it is proves itself anew.
+    pub fn new(rule: Rule, begun: Timestamp) -> Self {
+        Self { rule, begun, well_since: None }
     }
 
     /// Looks at the allocation. `main` are the tasks that are meant to stay, `others` those that are meant to end.
@@ -69,7 +70,7 @@ impl Watch {
             (false, _) => None,
             (true, Some(since)) => Some(since.max(last_start)),
             (true, None) if self.rule.checks => Some(now),
-            (true, None) => Some(last_start),
+            (true, None) => Some(last_start.max(self.begun)),
         };
         let done = self.well_since.map(|since| since.after(self.rule.min_healthy_time));
         if done.is_some_and(|done| done <= now) {
@@ -114,7 +115,7 @@ mod tests {
 
     fn watch(checks: bool) -> Watch {
         let min_healthy_time = Duration::from_secs(10);
-        Watch::new(Rule { min_healthy_time, deadline: Timestamp(60 * SECOND), checks })
+        Watch::new(Rule { min_healthy_time, deadline: Timestamp(60 * SECOND), checks }, Timestamp(1))
     }
 
     #[test]
@@ -123,6 +124,16 @@ mod tests {
         let running = task(TaskRunState::Running, false, SECOND);
         let again = Timestamp(11 * SECOND);
         assert_eq!(watch.look(&[&running], &[], false, Timestamp(2 * SECOND)), Verdict::Open { again });
+        assert_eq!(watch.look(&[&running], &[], false, again), Verdict::Healthy);
+    }
+
+    #[test]
+    fn what_ran_before_the_watch_began_proves_itself_anew() {
+        let rule = Rule { min_healthy_time: Duration::from_secs(10), deadline: Timestamp(60 * SECOND), checks: false };
+        let mut watch = Watch::new(rule, Timestamp(30 * SECOND));
+        let running = task(TaskRunState::Running, false, SECOND);
+        let again = Timestamp(40 * SECOND);
+        assert_eq!(watch.look(&[&running], &[], false, Timestamp(30 * SECOND)), Verdict::Open { again });
         assert_eq!(watch.look(&[&running], &[], false, again), Verdict::Healthy);
     }
 

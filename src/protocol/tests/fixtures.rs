@@ -210,7 +210,11 @@ fn named_commands() -> Vec<Command> {
     let namespace = Namespace { name: "team".into(), ..Namespace::default() };
     let pool = NodePool { name: "gpu".into(), ..NodePool::default() };
     vec![
-        Command::SetSchedulerConfig { config: Named(SchedulerConfig::default()), cas: Some(1) },
+        // What was written then, whatever the default is.
+        Command::SetSchedulerConfig {
+            config: Named(SchedulerConfig { node_limit: 100, ..SchedulerConfig::default() }),
+            cas: Some(1),
+        },
         Command::UpsertNamespaces { namespaces: vec![Named(namespace)] },
         Command::DeleteNamespaces { names: vec!["team".into()] },
         Command::UpsertNodePools { pools: vec![Named(pool)] },
