@@ -129,7 +129,11 @@ mod tests {
 
     #[test]
     fn what_ran_before_the_watch_began_proves_itself_anew() {
-        let rule = Rule { min_healthy_time: Duration::from_secs(10), deadline: Timestamp(60 * SECOND), checks: false };
+        let rule = Rule {
+            min_healthy_time: Duration::from_secs(10),
+            deadline: Timestamp(60 * SECOND),
+            checks: false,
+        };
         let mut watch = Watch::new(rule, Timestamp(30 * SECOND));
         let running = task(TaskRunState::Running, false, SECOND);
         let again = Timestamp(40 * SECOND);
