@@ -137,13 +137,14 @@ async fn live(wishes: &Wishes, job: Value) -> anyhow::Result<i32> {
         .with_context(|| format!("could not open the log file {}", wishes.log_file.display()))?;
     let options =
         config::load(&config::dev(), &config::Machine::look()).map_err(|error| anyhow!("{error}"))?;
+    let mut signals = agent::Signals::listen();
     let shutdown = Shutdown::new();
     let env = Env::real(shutdown.clone());
     println!("==> Starting a dev agent (its log: {})", wishes.log_file.display());
     let agent = agent::start(&env, options, monitor).await?;
     let ended = tokio::select! {
         shown = show(&env, &agent, job) => shown.map(|()| 0),
-        name = agent::wait_for_signal() => {
+        name = signals.next() => {
             println!("\n==> Caught {name}; stopping the tasks and removing everything");
             Ok(0)
         }
@@ -155,7 +156,7 @@ async fn live(wishes: &Wishes, job: Value) -> anyhow::Result<i32> {
     let stopping = agent.stop(STOP_TIMEOUT);
     tokio::select! {
         () = stopping => {}
-        _ = agent::wait_for_signal() => eprintln!("==> Caught a second signal; exiting at once"),
+        _ = signals.next() => eprintln!("==> Caught a second signal; exiting at once"),
     }
     println!("==> Stopped");
     Ok(ended.unwrap_or(1))

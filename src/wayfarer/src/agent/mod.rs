@@ -8,7 +8,7 @@ mod start;
 use std::{collections::BTreeMap, time::Duration};
 
 use runtime::{Env, Shutdown};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use start::{Agent, start};
 
@@ -42,6 +42,7 @@ pub async fn run(args: Vec<String>) -> i32 {
         }
     };
     println!("{}", banner(&options));
+    let mut signals = Signals::listen();
     let shutdown = Shutdown::new();
     let env = Env::real(shutdown.clone());
     let agent = match start(&env, options, monitor).await {
@@ -52,11 +53,11 @@ pub async fn run(args: Vec<String>) -> i32 {
         }
     };
     println!("\n==> Wayfarer agent started! Log data will stream in below:\n");
-    let why = wait_for_end(&agent, &shutdown).await;
+    let why = wait_for_end(&agent, &mut signals, &shutdown).await;
     eprintln!("==> {why}; shutting down");
     let code = agent.exit_code();
     let second = async {
-        wait_for_signal().await;
+        signals.next().await;
         eprintln!("==> Caught a second signal; exiting at once");
     };
     tokio::select! {
@@ -66,24 +67,44 @@ pub async fn run(args: Vec<String>) -> i32 {
 }
 
 /// Waits for a signal or for a part that can not go on, and says which it was.
-async fn wait_for_end(agent: &Agent, shutdown: &Shutdown) -> String {
+async fn wait_for_end(agent: &Agent, signals: &mut Signals, shutdown: &Shutdown) -> String {
     tokio::select! {
-        name = wait_for_signal() => format!("Caught signal: {name}"),
+        name = signals.next() => format!("Caught signal: {name}"),
         fault = agent.fault() => format!("Agent can not go on: {fault}"),
         () = shutdown.wait() => "Agent is stopping".to_owned(),
     }
 }
 
-/// Waits for a signal that ends the agent; SIGHUP only reloads.
-pub async fn wait_for_signal() -> &'static str {
-    let listen = |kind| signal(kind).expect("the system lets a process handle its signals");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
-    let mut hangup = listen(SignalKind::hangup());
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => return "interrupt",
-            _ = terminate.recv() => return "terminated",
-            _ = hangup.recv() => tracing::info!("configuration is read again at the next start"),
+/// The signals that end an agent. Listens from the moment it is made: one that comes while the agent starts counts too.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Panics
+    ///
+    /// When the system does not let a process handle its signals.
+    pub fn listen() -> Self {
+        let listen = |kind| signal(kind).expect("the system lets a process handle its signals");
+        Self {
+            interrupt: listen(SignalKind::interrupt()),
+            terminate: listen(SignalKind::terminate()),
+            hangup: listen(SignalKind::hangup()),
+        }
+    }
+
+    /// Waits for a signal that ends the agent.
+    pub async fn next(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "interrupt",
+                _ = self.terminate.recv() => return "terminated",
+                _ = self.hangup.recv() => tracing::info!("configuration is read again at the next start"),
+            }
         }
     }
 }
