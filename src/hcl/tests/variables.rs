@@ -176,7 +176,7 @@ impl Files for Folder {
     }
 
     fn absolute(&self, path: &str) -> Result<String, String> {
-        Ok(format!("/work/{path}"))
+        Ok(format!("/base/{path}"))
     }
 
     fn home(&self) -> Option<String> {
@@ -193,7 +193,7 @@ fn file_functions_see_what_they_are_lent() {
         ("fileset(\".\", \"*.txt\")", "[\"a.txt\",\"b.txt\"]"),
         ("fileset(\".\", \"**/*.{txt,md}\")", "[\"a.txt\",\"b.txt\",\"d.md\",\"sub/c.txt\"]"),
         ("pathexpand(\"~/x\")", "\"/home/me/x\""),
-        ("abspath(\"x\")", "\"/work/x\""),
+        ("abspath(\"x\")", "\"/base/x\""),
         ("basename(\"/a/b.txt\")", "\"b.txt\""),
         ("dirname(\"/a/../c/b.txt\")", "\"/c\""),
     ] {
