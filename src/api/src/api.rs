@@ -11,6 +11,8 @@ use server::Server;
 use tokio::sync::watch;
 use transport::Connection;
 
+use crate::Membership;
+
 /// What an agent knows about itself, for the API.
 pub struct Agent {
     /// Time, chance and tasks.
@@ -70,6 +72,8 @@ pub(crate) struct Inner {
     pub upstream: watch::Receiver<Option<(SocketAddr, Connection)>>,
     /// The other servers; never set where there are none.
     peers: OnceLock<Arc<dyn Peers>>,
+    /// Who else is there; never set where an agent is alone.
+    membership: OnceLock<Arc<dyn Membership>>,
     /// When the agent began to serve, in nanoseconds since the epoch.
     pub started_at: i64,
 }
@@ -84,7 +88,15 @@ impl Api {
     ) -> Self {
         let started_at = agent.env.wall();
         Self {
-            inner: Arc::new(Inner { agent, server, client, upstream, peers: OnceLock::new(), started_at }),
+            inner: Arc::new(Inner {
+                agent,
+                server,
+                client,
+                upstream,
+                peers: OnceLock::new(),
+                membership: OnceLock::new(),
+                started_at,
+            }),
         }
     }
 
@@ -93,6 +105,18 @@ impl Api {
     pub fn set_peers(&self, peers: Arc<dyn Peers>) {
         // A second way to the same servers is no better than the first.
         let _ = self.inner.peers.set(peers);
+    }
+
+    /// Names who else is there: gossip, joining, the key ring, other regions. Once named it stays. Where it is never
+    /// named, this agent is its region.
+    pub fn set_membership(&self, membership: Arc<dyn Membership>) {
+        // A second view of the same members is no better than the first.
+        let _ = self.inner.membership.set(membership);
+    }
+
+    /// Who else is there.
+    pub(crate) fn membership(&self) -> Option<&Arc<dyn Membership>> {
+        self.inner.membership.get()
     }
 
     /// The way to the other servers.

@@ -17,6 +17,7 @@ mod filter;
 mod forward;
 mod ids;
 mod listen;
+mod membership;
 mod paging;
 mod reply;
 pub mod routes;
@@ -27,4 +28,8 @@ pub use call::{Call, Query};
 pub use error::HttpError;
 pub use forward::{HTTP_STREAM_HEADER, serve_stream};
 pub use listen::{ListenError, serve_listener};
+pub use membership::{
+    JoinToken, Joined, JoinedBy, KeyringChange, KeyringReport, Member, MemberRole, MemberStatus, Membership,
+    MembershipError, NewToken, TokenState, TokenWish, Trust, TrustedAuthority,
+};
 pub use reply::{Meta, Reply};
