@@ -1,6 +1,7 @@
 use model::{
     AllocId, DeploymentId, DesiredTransition, DrainStrategy, EvalId, Evaluation, Job, JobKey, JobSubmission,
-    Namespace, Node, NodeEvent, NodeId, NodePool, NodeStatus, ScalingEvent, SchedulerConfig, Text, Timestamp,
+    JoinRole, JoinToken, JoinTokenUse, Namespace, Node, NodeEvent, NodeId, NodePool, NodeStatus,
+    ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -253,6 +254,40 @@ pub enum Command {
     },
     /// Counts of jobs' allocations are made anew.
     ReconcileSummaries,
+    /// A join token is made.
+    CreateJoinToken {
+        /// The token; its indexes are set when applied.
+        token: Named<JoinToken>,
+    },
+    /// An agent uses a join token: once, in time, for its role. The same agent with the same key may say so again.
+    UseJoinToken {
+        /// SHA-256 of the secret that it showed.
+        secret_hash: [u8; 32],
+        /// What it wants to become.
+        role: JoinRole,
+        /// Who, with which key, and when.
+        used: JoinTokenUse,
+    },
+    /// Join tokens are forgotten; those that are not there are no error.
+    RevokeJoinTokens {
+        /// Their accessors.
+        accessors: Vec<Uuid>,
+    },
+    /// Demands of whoever joins.
+    SetJoinSettings {
+        /// Neither the gossip key nor trust is enough.
+        require_token: bool,
+    },
+    /// Another region is trusted, for its name only.
+    TrustRegion {
+        /// The region; its indexes are set when applied.
+        region: Named<TrustedRegion>,
+    },
+    /// Another region is trusted no longer.
+    ForgetRegion {
+        /// Its name.
+        name: Text,
+    },
 }
 
 /// A node's new status.

@@ -89,6 +89,12 @@ fn number(command: &Command) -> usize {
         Command::Collect { .. } => 23,
         Command::NotePeriodicLaunch { .. } => 24,
         Command::ReconcileSummaries => 25,
+        Command::CreateJoinToken { .. } => 26,
+        Command::UseJoinToken { .. } => 27,
+        Command::RevokeJoinTokens { .. } => 28,
+        Command::SetJoinSettings { .. } => 29,
+        Command::TrustRegion { .. } => 30,
+        Command::ForgetRegion { .. } => 31,
     }
 }
 
@@ -98,6 +104,7 @@ fn commands() -> Vec<Command> {
     commands.extend(scheduling_commands());
     commands.extend(deployment_commands());
     commands.extend(named_commands());
+    commands.extend(join_commands());
     commands
 }
 
@@ -228,6 +235,35 @@ fn named_commands() -> Vec<Command> {
         },
         Command::NotePeriodicLaunch { key: key(), launch: NOW },
         Command::ReconcileSummaries,
+    ]
+}
+
+fn join_commands() -> Vec<Command> {
+    let token = JoinToken {
+        accessor: Uuid::from_u128(6),
+        secret_hash: [7; 32],
+        role: JoinRole::Server,
+        description: "for the third server".into(),
+        create_time: NOW,
+        expires: Timestamp(NOW.0 + 1),
+        used: None,
+        create_index: 0,
+        modify_index: 0,
+    };
+    let region = TrustedRegion {
+        name: "eu".into(),
+        authorities: "-----BEGIN CERTIFICATE-----".into(),
+        create_index: 0,
+        modify_index: 0,
+    };
+    let used = JoinTokenUse { node: Uuid::from_u128(8), key_hash: [9; 32], time: NOW };
+    vec![
+        Command::CreateJoinToken { token: Named(token) },
+        Command::UseJoinToken { secret_hash: [7; 32], role: JoinRole::Server, used },
+        Command::RevokeJoinTokens { accessors: vec![Uuid::from_u128(6)] },
+        Command::SetJoinSettings { require_token: true },
+        Command::TrustRegion { region: Named(region) },
+        Command::ForgetRegion { name: "eu".into() },
     ]
 }
 

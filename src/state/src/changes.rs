@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use model::{
-    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, Node, NodeId, NodePool,
-    Text,
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, JoinRole, Node, NodeId,
+    NodePool, Text,
 };
 use protocol::Command;
 use uuid::Uuid;
@@ -197,6 +197,49 @@ pub enum Refusal {
         /// The index that the settings have.
         found: u64,
     },
+    /// No join token has this secret: it was never made, was revoked, or is gone since it expired.
+    #[error("join token is not known: make another with 'wayfarer server token create'")]
+    JoinTokenUnknown,
+    /// The join token has expired.
+    #[error("join token {accessor} has expired: make another with 'wayfarer server token create'")]
+    JoinTokenExpired {
+        /// The token.
+        accessor: Uuid,
+    },
+    /// The join token was used by another agent, or by this one with another key.
+    #[error("join token {accessor} was used already: make another with 'wayfarer server token create'")]
+    JoinTokenUsed {
+        /// The token.
+        accessor: Uuid,
+    },
+    /// The join token is for something else.
+    #[error("join token {accessor} is for a {role}, not for a {asked}: make one with '-role {asked}'")]
+    JoinTokenRole {
+        /// The token.
+        accessor: Uuid,
+        /// What it is for.
+        role: JoinRole,
+        /// What was asked.
+        asked: JoinRole,
+    },
+    /// A join token with this accessor or this secret is there.
+    #[error("join token {accessor} exists already")]
+    JoinTokenExists {
+        /// The token.
+        accessor: Uuid,
+    },
+    /// There are as many join tokens as there may be.
+    #[error("there are {max} join tokens, no more are kept: revoke those that are not needed")]
+    JoinTokensFull {
+        /// How many.
+        max: usize,
+    },
+    /// There is no such region.
+    #[error("region {name:?} is not trusted")]
+    RegionNotFound {
+        /// The region.
+        name: Text,
+    },
     /// The namespace is built in.
     #[error("can not delete default namespace")]
     DefaultNamespace,
@@ -282,6 +325,12 @@ pub enum ChangedRow {
     NodePool { name: Text, after: Option<Arc<NodePool>> },
     /// Settings of the schedulers.
     SchedulerConfig,
+    /// A join token.
+    JoinToken(Uuid),
+    /// Demands of whoever joins.
+    JoinSettings,
+    /// Another region that is trusted.
+    Region(Text),
 }
 
 impl ChangedRow {
@@ -301,6 +350,9 @@ impl ChangedRow {
             Self::Namespace(_) => Table::Namespaces,
             Self::NodePool { .. } => Table::NodePools,
             Self::SchedulerConfig => Table::SchedulerConfig,
+            Self::JoinToken(_) => Table::JoinTokens,
+            Self::JoinSettings => Table::JoinSettings,
+            Self::Region(_) => Table::Regions,
         }
     }
 }
@@ -423,7 +475,13 @@ impl EventKind {
             | Command::UpsertNamespaces { .. }
             | Command::DeleteNamespaces { .. }
             | Command::NotePeriodicLaunch { .. }
-            | Command::ReconcileSummaries => return None,
+            | Command::ReconcileSummaries
+            | Command::CreateJoinToken { .. }
+            | Command::UseJoinToken { .. }
+            | Command::RevokeJoinTokens { .. }
+            | Command::SetJoinSettings { .. }
+            | Command::TrustRegion { .. }
+            | Command::ForgetRegion { .. } => return None,
         })
     }
 

@@ -6,7 +6,8 @@ use std::{
 
 use model::{
     AllocMetric, AllocRecord, AllocatedResources, Deployment, Evaluation, Job, JobKey, JobSubmission,
-    JobSummary, Namespace, Node, NodePool, ScalingEvent, SchedulerConfig, Text, Timestamp,
+    JobSummary, JoinSettings, JoinToken, Namespace, Node, NodePool, ScalingEvent, SchedulerConfig, Text,
+    Timestamp, TrustedRegion,
 };
 use protocol::Named;
 use ring::digest::{Context, SHA256};
@@ -420,6 +421,25 @@ map_rows!(
         loading.state.count_eval(None, Some(&row));
         loading.state.evals.insert(row, None)
     }
+);
+
+map_rows!(
+    JoinTokens,
+    Named<Arc<JoinToken>>,
+    |state, sink| state.join_tokens().try_for_each(|row| put(sink, &Named(row.clone()))),
+    |loading, row| loading.state.join_tokens.insert(row.0.accessor, row.0)
+);
+map_rows!(
+    JoinSettings,
+    Named<JoinSettings>,
+    |state, sink| state.join_settings.get().map_or(Ok(()), |row| put(sink, &Named(JoinSettings::clone(row)))),
+    |loading, row| loading.state.join_settings.set(row.0)
+);
+map_rows!(
+    Regions,
+    Named<Arc<TrustedRegion>>,
+    |state, sink| state.trusted_regions().try_for_each(|row| put(sink, &Named(row.clone()))),
+    |loading, row| loading.state.regions.insert(row.0.name.clone(), row.0)
 );
 
 /// A row of the allocations: first the jobs that they name, then they.

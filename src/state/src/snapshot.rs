@@ -2,7 +2,8 @@ use std::{ops::Deref, sync::Arc};
 
 use model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, JobSubmission,
-    JobSummary, Namespace, Node, NodeId, NodePool, ScalingEvent, SchedulerConfig, Text, Timestamp,
+    JobSummary, JoinSettings, JoinToken, Namespace, Node, NodeId, NodePool, ScalingEvent, SchedulerConfig,
+    Text, Timestamp, TrustedRegion,
 };
 use uuid::Uuid;
 
@@ -109,6 +110,34 @@ impl State {
     /// Returns the settings of the schedulers.
     pub fn scheduler_config(&self) -> &SchedulerConfig {
         self.scheduler_config.row()
+    }
+}
+
+/// Who may join, and other regions.
+impl State {
+    /// Finds a join token.
+    pub fn join_token(&self, accessor: Uuid) -> Option<&Arc<JoinToken>> {
+        self.join_tokens.get(&accessor)
+    }
+
+    /// Lists the join tokens in the order of their accessors; expired ones are there for a while.
+    pub fn join_tokens(&self) -> impl DoubleEndedIterator<Item = &Arc<JoinToken>> {
+        self.join_tokens.iter().map(|(_, token)| token)
+    }
+
+    /// Returns what is demanded of whoever joins.
+    pub fn join_settings(&self) -> JoinSettings {
+        self.join_settings.get().map(|settings| JoinSettings::clone(settings)).unwrap_or_default()
+    }
+
+    /// Finds another region that is trusted.
+    pub fn trusted_region(&self, name: &str) -> Option<&Arc<TrustedRegion>> {
+        self.regions.get(name)
+    }
+
+    /// Lists the other regions that are trusted, in the order of their names.
+    pub fn trusted_regions(&self) -> impl DoubleEndedIterator<Item = &Arc<TrustedRegion>> {
+        self.regions.iter().map(|(_, region)| region)
     }
 }
 

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use model::{
-    Deployment, Evaluation, JobKey, JobSubmission, JobSummary, Namespace, Node, NodeId, NodePool,
-    ScalingEvent, SchedulerConfig, Text, Timestamp,
+    Deployment, Evaluation, JobKey, JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node,
+    NodeId, NodePool, ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -105,6 +105,12 @@ tables! {
     Evals = 11, "evals", evals: Ordered<Evaluation>;
     /// Allocations.
     Allocs = 12, "allocs", allocs: AllocTable;
+    /// Join tokens.
+    JoinTokens = 13, "join_tokens", join_tokens: OrdMap<Uuid, Arc<JoinToken>>;
+    /// Demands of whoever joins.
+    JoinSettings = 14, "join_settings", join_settings: Single<JoinSettings>;
+    /// Other regions that are trusted.
+    Regions = 15, "trusted_regions", regions: OrdMap<Text, Arc<TrustedRegion>>;
 }
 
 /// What makes a cluster this one.

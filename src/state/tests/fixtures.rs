@@ -46,6 +46,16 @@ fn the_first_version_of_commands_makes_the_same_hashes() {
 }
 
 #[test]
+fn the_first_version_of_the_tables_of_joining_loads() {
+    let region = sample_of_joining();
+    let mut bytes = Vec::new();
+    region.store.capture().write(&mut bytes).expect("a vector takes everything");
+    let written = fixture("snapshot-joining-1.bin", &bytes);
+    let restored = Store::restore(&mut written.as_slice()).expect("it was written by an earlier build");
+    assert_eq!(restored.content_hash(), region.store.content_hash());
+}
+
+#[test]
 fn damage_is_found_wherever_it_is() {
     let region = sample();
     let mut bytes = Vec::new();
@@ -103,5 +113,33 @@ fn sample() -> Region {
     region.apply(Command::UpsertNamespaces {
         namespaces: vec![protocol::Named(Namespace { name: "team".into(), ..Namespace::default() })],
     });
+    region
+}
+
+/// A region with a row in each table of who may join.
+fn sample_of_joining() -> Region {
+    let mut region = Region::with_nodes(0);
+    let token = JoinToken {
+        accessor: uuid::Uuid::from_u128(1),
+        secret_hash: [2; 32],
+        role: JoinRole::Server,
+        description: "for the third server".into(),
+        create_time: now(),
+        expires: Timestamp(now().0 + 9),
+        used: None,
+        create_index: 0,
+        modify_index: 0,
+    };
+    region.apply(Command::CreateJoinToken { token: protocol::Named(token) });
+    let used = JoinTokenUse { node: uuid::Uuid::from_u128(3), key_hash: [4; 32], time: now() };
+    region.apply(Command::UseJoinToken { secret_hash: [2; 32], role: JoinRole::Server, used });
+    region.apply(Command::SetJoinSettings { require_token: true });
+    let eu = TrustedRegion {
+        name: "eu".into(),
+        authorities: "a certificate".into(),
+        create_index: 0,
+        modify_index: 0,
+    };
+    region.apply(Command::TrustRegion { region: protocol::Named(eu) });
     region
 }

@@ -6,6 +6,7 @@ mod collect;
 mod deployment;
 mod eval;
 mod job;
+mod join;
 mod node;
 mod plan;
 mod rows;
@@ -87,6 +88,14 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
         }
         Command::NotePeriodicLaunch { key, launch } => writer.note_periodic_launch(key, *launch),
         Command::ReconcileSummaries => writer.reconcile_summaries(),
+        Command::CreateJoinToken { token } => writer.create_join_token(&token.0)?,
+        Command::UseJoinToken { secret_hash, role, used } => {
+            writer.use_join_token(secret_hash, *role, used)?;
+        }
+        Command::RevokeJoinTokens { accessors } => writer.revoke_join_tokens(accessors),
+        Command::SetJoinSettings { require_token } => writer.set_join_settings(*require_token),
+        Command::TrustRegion { region } => writer.trust_region(&region.0),
+        Command::ForgetRegion { name } => writer.forget_region(name)?,
     }
     writer.put_evals(evals_beside(command));
     Ok(outcome)
@@ -122,6 +131,12 @@ fn evals_beside(command: &Command) -> &[Evaluation] {
         | Command::DeleteNodePools { .. }
         | Command::Collect { .. }
         | Command::NotePeriodicLaunch { .. }
-        | Command::ReconcileSummaries => &[],
+        | Command::ReconcileSummaries
+        | Command::CreateJoinToken { .. }
+        | Command::UseJoinToken { .. }
+        | Command::RevokeJoinTokens { .. }
+        | Command::SetJoinSettings { .. }
+        | Command::TrustRegion { .. }
+        | Command::ForgetRegion { .. } => &[],
     }
 }

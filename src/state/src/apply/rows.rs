@@ -43,6 +43,9 @@ pub(crate) fn encode_rows(state: &State, rows: &[ChangedRow]) -> Vec<u8> {
             ChangedRow::Namespace(name) => push(&mut out, &(name, state.namespace(name).cloned().map(Named))),
             ChangedRow::NodePool { name, after } => push(&mut out, &(name, after.clone().map(Named))),
             ChangedRow::SchedulerConfig => push(&mut out, &state.scheduler_config()),
+            ChangedRow::JoinToken(id) => push(&mut out, &(id, state.join_token(*id))),
+            ChangedRow::JoinSettings => push(&mut out, &state.join_settings()),
+            ChangedRow::Region(name) => push(&mut out, &(name, state.trusted_region(name))),
         }
     }
     out
