@@ -33,6 +33,7 @@ use crate::{
 
 mod members;
 mod receive;
+mod ticks;
 
 type Inner<S> = openraft::Raft<Types, Machine<S>>;
 
@@ -180,6 +181,7 @@ impl<S: StateMachine> Raft<S> {
         let raft = Self { shared: Arc::new(shared) };
         raft.begin().await?;
         raft.watch_snapshots();
+        raft.watch_ticks();
         info!(id = raft.shared.me.id, last = ?found.last, "replication started");
         Ok(raft)
     }

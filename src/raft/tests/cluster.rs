@@ -155,6 +155,45 @@ async fn a_cluster_grows_and_shrinks_on_disk() {
     first.shutdown().await;
 }
 
+/// Alone a leader rests; in company it must give signs of life again, or the others would depose it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_rested_alone_keeps_its_followers() {
+    let disks: [MemoryDisk; 3] = std::array::from_fn(|_| MemoryDisk::new());
+    let mesh = Mesh::default();
+    let mut servers = Vec::new();
+    for (disk, id) in disks.iter().zip(1..) {
+        servers.push(open(in_memory(disk), id, &mesh).await.expect("an empty disk opens"));
+    }
+    let first = &servers[0];
+    first.bootstrap(&[peer(1)], CLUSTER).await.expect("it is empty");
+    until("it leads", || first.is_leader()).await;
+    let long = in_memory(&disks[0]).election_max * 4;
+    mesh::env().sleep(long).await;
+    for _ in 0..2 {
+        for id in [2, 3] {
+            first.add_learner(peer(id), true).await.expect("it can be reached");
+        }
+        first.promote(BTreeSet::from([2, 3])).await.expect("they have caught up");
+        propose(first, "together").await;
+        let led = first.status().leadership;
+        mesh::env().sleep(long).await;
+        assert_eq!(first.status().leadership, led, "nobody missed a sign of life");
+        assert!(first.barrier(ReadMode::Lease).await.is_ok());
+        first.change_membership(BTreeSet::from([1])).await.expect("it leads");
+        mesh::env().sleep(long).await;
+        propose(first, "alone").await;
+    }
+    for id in [2, 3] {
+        first.add_learner(peer(id), true).await.expect("it can be reached");
+    }
+    first.promote(BTreeSet::from([2, 3])).await.expect("they have caught up");
+    mesh.isolate(1);
+    until("another one leads", || servers[1].is_leader() || servers[2].is_leader()).await;
+    for server in &servers {
+        server.shutdown().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_of_two_clusters_do_not_mix() {
     let mesh = Mesh::default();
