@@ -1,36 +1,66 @@
 //! What leaves a draining node.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use model::{
     AllocId, Allocation, ClientStatus, DesiredTransition, EvalTrigger, JobKey, JobType, Node, NodeEvent,
-    Text, Timestamp,
+    NodeId, Text, Timestamp,
 };
 use protocol::Command;
-use state::State;
+use state::{Changes, State};
 
 use crate::{Moment, for_job};
 
-/// Decides what leaves the draining nodes next: service groups at the pace of their `migrate` block, batch when the time
-/// is over, system last. A node with nothing left has drained.
-///
-/// It keeps nothing: asked again on a state that moved on, it says what is still to be done.
-pub fn step(state: &State, now: &mut Moment<'_>) -> Vec<Command> {
-    let mut plan = Plan { state, leaving: BTreeMap::new(), moving: Vec::new() };
-    let mut commands = Vec::new();
-    for node in state.nodes().filter(|node| node.drain.is_some()) {
-        if plan.drain_node(node, now.wall) {
-            commands.push(complete(node, now));
-        }
-    }
-    commands.extend(plan.into_command(now));
-    commands
+/// Knows which nodes drain, so that a commit costs nothing while none does, however many nodes there are.
+#[derive(Debug, Default)]
+pub struct Draining {
+    nodes: BTreeSet<NodeId>,
 }
 
-/// Returns the wait until the first deadline of a draining node.
-pub fn next_tick(state: &State, now: &Moment<'_>) -> Option<Duration> {
-    let deadlines = state.nodes().filter_map(|node| node.drain).map(|drain| drain.force_deadline);
-    deadlines.filter(|at| *at > now.wall).min().map(|at| at.since(now.wall))
+impl Draining {
+    /// Finds the draining nodes of a state.
+    pub fn new(state: &State) -> Self {
+        Self { nodes: state.nodes().filter(|node| node.drain.is_some()).map(|node| node.id).collect() }
+    }
+
+    /// Follows a change. A drain moves when its node, or what runs on it or replaces it, does.
+    pub fn applied(&mut self, state: &State, changes: &Changes, now: &mut Moment<'_>) -> Vec<Command> {
+        for (before, after) in changes.nodes() {
+            match after {
+                Some(node) if node.drain.is_some() => self.nodes.insert(node.id),
+                Some(node) => self.nodes.remove(&node.id),
+                None => before.is_some_and(|node| self.nodes.remove(&node.id)),
+            };
+        }
+        self.step(state, now)
+    }
+
+    /// Decides what leaves the draining nodes next: service groups at the pace of their `migrate` block, batch when the
+    /// time is over, system last. A node with nothing left has drained.
+    ///
+    /// What was decided is not kept: asked again on a state that moved on, it says what is still to be done.
+    pub fn step(&self, state: &State, now: &mut Moment<'_>) -> Vec<Command> {
+        let mut plan = Plan { state, leaving: BTreeMap::new(), moving: Vec::new() };
+        let mut commands = Vec::new();
+        for node in self.nodes.iter().filter_map(|id| state.node(*id)) {
+            if node.drain.is_some() && plan.drain_node(node, now.wall) {
+                commands.push(complete(node, now));
+            }
+        }
+        commands.extend(plan.into_command(now));
+        commands
+    }
+
+    /// Returns the wait until the first deadline of a draining node.
+    pub fn next_tick(&self, state: &State, now: &Moment<'_>) -> Option<Duration> {
+        let drains = self.nodes.iter().filter_map(|id| state.node(*id)?.drain);
+        let deadlines = drains.map(|drain| drain.force_deadline).filter(|at| *at > now.wall);
+        deadlines.min().map(|at| at.since(now.wall))
+    }
 }
 
 struct Plan<'a> {
@@ -141,6 +171,22 @@ mod tests {
     use crate::fixture::{Clock, Region, job, key};
     use model::DrainStrategy;
 
+    fn step(region: &Region, clock: &mut Clock) -> Vec<Command> {
+        Draining::new(region.state()).step(region.state(), &mut clock.moment())
+    }
+
+    #[test]
+    fn what_drains_is_followed_from_change_to_change() {
+        let (mut region, mut clock) = (Region::with_nodes(2), Clock::default());
+        let mut draining = Draining::new(region.state());
+        let begun = region.drain(1, DrainStrategy::default());
+        let commands = draining.applied(region.state(), &begun, &mut clock.moment());
+        let [done @ Command::DrainNode { drain: None, .. }] = &commands[..] else { panic!("{commands:?}") };
+        let over = region.apply(done.clone());
+        assert!(draining.applied(region.state(), &over, &mut clock.moment()).is_empty());
+        assert!(draining.nodes.is_empty());
+    }
+
     #[test]
     fn a_service_leaves_at_its_own_pace_and_the_node_is_drained_when_all_is_gone() {
         let (mut region, mut clock) = (Region::with_nodes(2), Clock::default());
@@ -152,18 +198,18 @@ mod tests {
             [Command::UpdateTransitions { transitions, evals, .. }] => (transitions.len(), evals.len()),
             _ => (0, 0),
         };
-        let commands = step(region.state(), &mut clock.moment());
+        let commands = step(&region, &mut clock);
         assert_eq!(moved(&commands), (1, 1), "one of two may leave at a time");
         commands.into_iter().for_each(|command| drop(region.apply(command)));
-        assert!(step(region.state(), &mut clock.moment()).is_empty(), "its replacement does not run yet");
+        assert!(step(&region, &mut clock).is_empty(), "its replacement does not run yet");
         region.place("web", 1, 1);
         region.client_says(2, ClientStatus::Running);
-        let commands = step(region.state(), &mut clock.moment());
+        let commands = step(&region, &mut clock);
         assert_eq!(moved(&commands), (1, 1));
         commands.into_iter().for_each(|command| drop(region.apply(command)));
         region.stop_all("web");
         (0..2).for_each(|at| region.client_says(at, ClientStatus::Complete));
-        step(region.state(), &mut clock.moment()).into_iter().for_each(|command| drop(region.apply(command)));
+        step(&region, &mut clock).into_iter().for_each(|command| drop(region.apply(command)));
         let node = region.state().node(region.node_id(0)).expect("it is there");
         assert!(node.drain.is_none() && !node.eligible);
         assert_eq!(node.last_drain.as_ref().map(|last| last.status.as_str()), Some("complete"));
@@ -178,10 +224,13 @@ mod tests {
         }
         let force_deadline = clock.wall().after(Duration::from_secs(60));
         region.drain(0, DrainStrategy { force_deadline, ..DrainStrategy::default() });
-        assert!(step(region.state(), &mut clock.moment()).is_empty());
-        assert_eq!(next_tick(region.state(), &clock.moment()), Some(Duration::from_secs(60)));
+        assert!(step(&region, &mut clock).is_empty());
+        assert_eq!(
+            Draining::new(region.state()).next_tick(region.state(), &clock.moment()),
+            Some(Duration::from_secs(60))
+        );
         clock.pass(Duration::from_secs(60));
-        let commands = step(region.state(), &mut clock.moment());
+        let commands = step(&region, &mut clock);
         let [Command::UpdateTransitions { transitions, .. }] = &commands[..] else { panic!("{commands:?}") };
         assert_eq!(transitions.len(), 2);
     }
@@ -192,7 +241,7 @@ mod tests {
         region.register(job("agent", "system", 50));
         region.place("agent", 0, 1);
         region.drain(0, DrainStrategy { ignore_system_jobs: true, ..DrainStrategy::default() });
-        let commands = step(region.state(), &mut clock.moment());
+        let commands = step(&region, &mut clock);
         assert!(matches!(commands[..], [Command::DrainNode { drain: None, .. }]));
         assert_eq!(region.state().allocs_by_job(&key("agent")).count(), 1);
     }

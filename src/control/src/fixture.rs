@@ -360,7 +360,7 @@ impl Region {
         id
     }
 
-    pub(crate) fn drain(&mut self, at: usize, drain: DrainStrategy) {
+    pub(crate) fn drain(&mut self, at: usize, drain: DrainStrategy) -> Changes {
         self.apply(Command::DrainNode {
             node_id: self.node_id(at),
             drain: Some(drain),
@@ -370,7 +370,7 @@ impl Region {
             event: None,
             evals: vec![],
             now: START,
-        });
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use control::{
     Moment, blocked::Blocked, broker, broker::Broker, collection, collection::Thresholds,
-    deployments::Deployments, drain, liveness, periodic::Periodic,
+    deployments::Deployments, drain::Draining, liveness, periodic::Periodic,
 };
 use model::{NodeId, Timestamp};
 use protocol::{Command, Plan};
@@ -194,6 +194,7 @@ struct Leader {
     blocked: Blocked,
     liveness: liveness::Liveness,
     deployments: Deployments,
+    draining: Draining,
     periodic: Periodic,
     scheduler: Scheduler,
     rounds: VecDeque<Round>,
@@ -227,6 +228,7 @@ impl Leader {
             blocked,
             liveness,
             deployments,
+            draining: Draining::new(&snapshot),
             periodic,
             scheduler,
             rounds: VecDeque::new(),
@@ -270,10 +272,8 @@ impl Leader {
             let commands = leader.deployments.applied(&snapshot, changes, now);
             leader.outbox.extend(commands);
             leader.periodic.applied(changes, now);
-            // A drain moves when its node, or what runs on it or replaces it, does.
-            if snapshot.nodes().any(|node| node.drain.is_some()) {
-                leader.outbox.extend(drain::step(&snapshot, now));
-            }
+            let commands = leader.draining.applied(&snapshot, changes, now);
+            leader.outbox.extend(commands);
         });
         let paused = snapshot.scheduler_config().pause_eval_broker;
         if changes.tables().contains(&state::Table::SchedulerConfig) {
@@ -304,7 +304,8 @@ impl Leader {
             leader.outbox.extend(commands);
             let commands = leader.periodic.tick(&snapshot, now);
             leader.outbox.extend(commands);
-            leader.outbox.extend(drain::step(&snapshot, now));
+            let commands = leader.draining.step(&snapshot, now);
+            leader.outbox.extend(commands);
         });
         if self.inner.env.now() >= self.collect_at {
             self.collect_at = self.inner.env.now() + self.inner.config.gc_interval;
@@ -322,7 +323,7 @@ impl Leader {
                 leader.liveness.next_tick(now),
                 leader.deployments.next_tick(now),
                 leader.periodic.next_tick(now),
-                drain::next_tick(&snapshot, now),
+                leader.draining.next_tick(&snapshot, now),
             ];
             ticks.into_iter().flatten().min()
         });
