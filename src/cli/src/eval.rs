@@ -138,7 +138,7 @@ pub async fn show(context: &Context, eval: &Evaluation) -> Outcome {
         .await
         .or_fail("Error querying related allocations")?;
     if !placed.is_empty() {
-        crate::job::status::newest_first(&mut placed);
+        placed.sort_by_key(|stub| std::cmp::Reverse(stub.create_index));
         let row = |stub: &sdk::types::AllocStub| {
             let mut row = vec![
                 short_id(&stub.id, full),

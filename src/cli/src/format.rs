@@ -28,30 +28,30 @@ pub fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 fn align(rows: &[&[String]], mark_empty: bool) -> String {
-    let cell = |text: &'_ String| -> String {
-        if text.is_empty() && mark_empty { NONE.to_owned() } else { text.clone() }
-    };
+    fn cell(text: &str, mark_empty: bool) -> &str {
+        if text.is_empty() && mark_empty { NONE } else { text }
+    }
     let columns = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|text| cell(text).chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &&[String]| {
-        let mut line = String::new();
+    let mut widths = vec![0; columns];
+    for row in rows {
+        for (width, text) in widths.iter_mut().zip(*row) {
+            *width = cell(text, mark_empty).chars().count().max(*width);
+        }
+    }
+    let mut table = String::with_capacity(rows.len() * (widths.iter().sum::<usize>() + 2 * columns));
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            table.push('\n');
+        }
         for (at, text) in row.iter().enumerate() {
-            let text = cell(text);
-            line.push_str(&text);
+            let text = cell(text, mark_empty);
+            table.push_str(text);
             if at + 1 < row.len() {
-                line.extend(std::iter::repeat_n(' ', widths[at] - text.chars().count() + 2));
+                table.extend(std::iter::repeat_n(' ', widths[at] - text.chars().count() + 2));
             }
         }
-        line
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+    table
 }
 
 /// Aligns `name = value` lines. An empty value shows as `<none>`.

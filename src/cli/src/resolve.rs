@@ -127,7 +127,7 @@ pub async fn alloc(context: &Context, client: &Client, prefix: &str) -> Result<A
 pub async fn alloc_of_job(client: &Client, prefix: &str, group: &str) -> Result<Allocation, Failure> {
     let job = any_job(client, prefix).await?;
     let (mut allocs, _) = client
-        .job_allocations(&job.id, false, &job.query())
+        .job_allocation_lines(&job.id, false, &job.query())
         .await
         .or_fail("Error querying job allocations")?;
     allocs.retain(|alloc| group.is_empty() || alloc.task_group == group);

@@ -100,6 +100,15 @@ pub struct TaskUsage {
     pub pid_rates: Vec<Rates>,
 }
 
+/// What all tasks of a node use together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TotalUsage {
+    /// MHz.
+    pub ticks: f64,
+    /// Bytes.
+    pub memory: u64,
+}
+
 /// Shares of the processor; 100 is one whole processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
@@ -201,6 +210,44 @@ impl Client {
         }
         self.forget_ended();
         usage
+    }
+
+    /// Measures all tasks of this node that run, and adds up what they use. However many there are, the two looks are
+    /// one moment apart.
+    pub async fn all_tasks_usage(&self) -> TotalUsage {
+        let mut running = Vec::new();
+        for id in self.alloc_ids() {
+            let Some(view) = self.alloc(id) else { continue };
+            let assigned = view.assigned.load_full();
+            let tasks = &assigned.group().tasks;
+            running.extend(tasks.iter().filter_map(|task| self.running_task(id, &task.name)));
+        }
+        let started = self.env().now();
+        let (mut first, mut new) = (Vec::with_capacity(running.len()), false);
+        for (driver, launch) in &running {
+            let now = self.env().wall();
+            let known = self.sampler().tasks.lock().get(launch).cloned();
+            let known = known.filter(|seen| is_recent(seen.at, now) && is_apart(seen.at, now));
+            new |= known.is_none();
+            first.push(match known {
+                Some(known) => Some(known),
+                None => driver.stats(launch).await.ok(),
+            });
+        }
+        if new {
+            self.env().sleep_until(started + LOOKS_APART).await;
+        }
+        let mhz = self.node().resources.core_mhz;
+        let mut total = TotalUsage::default();
+        for ((driver, launch), before) in running.into_iter().zip(first) {
+            let Ok(measured) = driver.stats(&launch).await else { continue };
+            let before = before.unwrap_or_else(|| measured.clone());
+            total.memory += measured.memory.rss.max(measured.memory.usage);
+            self.sampler().tasks.lock().insert(launch, measured.clone());
+            total.ticks += task_usage(String::new(), &before, measured, mhz).rates.ticks;
+        }
+        self.forget_ended();
+        total
     }
 
     fn forget_ended(&self) {

@@ -6,7 +6,7 @@ use crate::{
     Client, Query, QueryMeta, RequestError,
     query::segment,
     types::{
-        AllocStub, Deployment, Evaluation, JobAction, JobDeregisterResponse, JobDispatchRequest,
+        AllocLine, AllocStub, Deployment, Evaluation, JobAction, JobDeregisterResponse, JobDispatchRequest,
         JobDispatchResponse, JobEvaluateRequest, JobParseRequest, JobPlanRequest, JobPlanResponse,
         JobRegisterRequest, JobRegisterResponse, JobRevertRequest, JobScaleRequest, JobScaleStatus, JobStub,
         JobSubmission, JobSubmissionSource, JobSummary, JobTagRequest, JobTagResponse, JobValidateRequest,
@@ -151,6 +151,12 @@ impl Client {
     pub async fn job_allocations(&self, id: &str, all: bool, query: &Query) -> Listed<Vec<AllocStub>> {
         let query = query.clone().with("all", all.to_string());
         self.get(&path(id, "/allocations"), &query).await
+    }
+
+    /// Lists a job's allocations as [`Client::job_allocations`] does, with what tables show of them only.
+    pub async fn job_allocation_lines(&self, id: &str, all: bool, query: &Query) -> Listed<Vec<AllocLine>> {
+        let query = query.clone().with("all", all.to_string()).with("task_states", "false");
+        self.get_exact(&path(id, "/allocations"), &query).await
     }
 
     /// Lists a job's evaluations.

@@ -4,7 +4,7 @@ use crate::{
     Client, Query, QueryMeta, RequestError,
     query::segment,
     types::{
-        Allocation, HostStats, Node, NodeDrainRequest, NodeEligibilityRequest, NodeMetaRequest,
+        AllocLine, Allocation, HostStats, Node, NodeDrainRequest, NodeEligibilityRequest, NodeMetaRequest,
         NodeMetaResponse, NodeStub, NodeUpdateResponse,
     },
 };
@@ -37,6 +37,16 @@ impl Client {
         self.get(&path(id, "/allocations"), query).await
     }
 
+    /// Lists the allocations of a node, of all namespaces, with what tables show of them and what they hold.
+    pub async fn node_allocation_lines(&self, id: &str) -> Listed<Vec<AllocLine>> {
+        let filter = format!("NodeID == \"{id}\"");
+        let query = Query { filter, ..Query::default() }
+            .in_namespace("*")
+            .with("resources", "true")
+            .with("task_states", "false");
+        self.get_exact("/v1/allocations", &query).await
+    }
+
     /// Empties a node, or stops doing so.
     pub async fn drain_node(&self, request: &NodeDrainRequest) -> Answer<NodeUpdateResponse> {
         Ok(self.put(&path(&request.node_id, "/drain"), request, &Query::default()).await?.0)
@@ -60,6 +70,12 @@ impl Client {
     /// Reads what a node uses.
     pub async fn node_stats(&self, id: &str) -> Answer<HostStats> {
         Ok(self.get("/v1/client/stats", &Query::default().with("node_id", id)).await?.0)
+    }
+
+    /// Reads what a node uses, and what its allocations use together where the agent knows that question.
+    pub async fn node_stats_with_allocations(&self, id: &str) -> Answer<HostStats> {
+        let query = Query::default().with("node_id", id).with("allocations", "true");
+        Ok(self.get("/v1/client/stats", &query).await?.0)
     }
 
     /// Reads a node's metadata; that of the agent itself when the id is empty.

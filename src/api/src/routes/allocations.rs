@@ -24,13 +24,6 @@ const LINE_BYTES: usize = 1_500;
 pub(crate) fn write_list<'a>(
     state: &Snapshot,
     allocs: impl IntoIterator<Item = &'a Arc<Allocation>>,
-) -> Vec<u8> {
-    write_list_with(state, allocs, StubFields::default())
-}
-
-fn write_list_with<'a>(
-    state: &Snapshot,
-    allocs: impl IntoIterator<Item = &'a Arc<Allocation>>,
     fields: StubFields,
 ) -> Vec<u8> {
     let allocs = allocs.into_iter();
@@ -74,7 +67,7 @@ pub(crate) async fn list(api: &Api, call: &Call) -> Result<Reply, HttpError> {
             let row = |alloc: &&Arc<Allocation>, filter: &Filter| filter_row(state, alloc, filter);
             let mut taken = Vec::new();
             let next = paging.select(rows, position, row, |alloc| taken.push(alloc));
-            Ok((state.table_index(Table::Allocs), (write_list_with(state, taken, fields), next)))
+            Ok((state.table_index(Table::Allocs), (write_list(state, taken, fields), next)))
         })
         .await?;
     Ok(Reply::read_encoded(body, Meta { index, next_token }))

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use api_types::{
-    AllocResourceUsage, AllocRestartRequest, AllocSignalRequest, CpuStats, HostCpuStats, HostDiskStats,
-    HostMemoryStats, HostStats, IndexResponse, MemoryStats, NodeMetaRequest, NodeMetaResponse, ResourceUsage,
-    TaskResourceUsage,
+    AllocResourceUsage, AllocRestartRequest, AllocSignalRequest, AllocUsageTotal, CpuStats, HostCpuStats,
+    HostDiskStats, HostMemoryStats, HostStats, IndexResponse, MemoryStats, NodeMetaRequest, NodeMetaResponse,
+    ResourceUsage, TaskResourceUsage,
 };
 use axum::body::Body;
 use client::{
@@ -35,7 +35,12 @@ pub(crate) async fn answer(api: &Api, call: Call, rest: &str) -> Result<Reply, H
         "stats" => {
             require_read(&call)?;
             let client = this_node(api, &call)?;
-            Reply::json(&host_stats(&client.host_usage().await))
+            let allocations = call.query.switch("allocations")?.unwrap_or(false);
+            let used = async { if allocations { Some(client.all_tasks_usage().await) } else { None } };
+            let (host, used) = tokio::join!(client.host_usage(), used);
+            let alloc_usage =
+                used.map(|used| AllocUsageTotal { memory: used.memory, total_ticks: used.ticks });
+            Reply::json(&HostStats { alloc_usage, ..host_stats(&host) })
         }
         "gc" => {
             this_node(api, &call)?.collect(true).await;
@@ -306,6 +311,7 @@ fn host_stats(usage: &HostUsage) -> HostStats {
     });
     HostStats {
         alloc_dir_stats: usage.alloc_dir.as_ref().map(disk),
+        alloc_usage: None,
         cpu: cpu.collect(),
         cpu_ticks_consumed: usage.ticks,
         device_stats: Vec::new(),

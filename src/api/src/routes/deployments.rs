@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api_types::{
     Deployment as Shape, DeploymentHealthRequest, DeploymentIdRequest, DeploymentPauseRequest,
-    DeploymentPromoteRequest, DeploymentUpdateResponse,
+    DeploymentPromoteRequest, DeploymentUpdateResponse, StubFields,
 };
 use model::{AllocId, Deployment, DeploymentId};
 use server::{DeploymentChanged, Watch};
@@ -82,7 +82,7 @@ async fn allocations(api: &Api, call: &Call, id: DeploymentId) -> Result<Reply, 
         .read(call, &[Watch::Table(Table::Allocs)], |state| {
             let mut allocs: Vec<_> = state.allocs_by_deployment(id).collect();
             allocs.sort_unstable_by_key(|alloc| alloc.id);
-            Ok((state.table_index(Table::Allocs), write_list(state, allocs)))
+            Ok((state.table_index(Table::Allocs), write_list(state, allocs, StubFields::default())))
         })
         .await?;
     Ok(Reply::read_encoded(body, Meta { index, next_token: None }))

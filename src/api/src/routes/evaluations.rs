@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use api_types::{EvalCountResponse, EvalDeleteRequest, EvalDeleteResponse, Evaluation as Shape};
+use api_types::{EvalCountResponse, EvalDeleteRequest, EvalDeleteResponse, Evaluation as Shape, StubFields};
 use http::Method;
 use model::{EvalId, Evaluation};
 use server::Watch;
@@ -163,7 +163,7 @@ async fn allocations(api: &Api, call: &Call, id: EvalId) -> Result<Reply, HttpEr
         .read(call, &[Watch::Table(Table::Allocs)], |state| {
             let mut allocs: Vec<_> = state.allocs_by_eval(id).collect();
             allocs.sort_unstable_by_key(|alloc| alloc.id);
-            Ok((state.table_index(Table::Allocs), write_list(state, allocs)))
+            Ok((state.table_index(Table::Allocs), write_list(state, allocs, StubFields::default())))
         })
         .await?;
     Ok(Reply::read_encoded(body, Meta { index, next_token: None }))

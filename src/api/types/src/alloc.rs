@@ -83,6 +83,47 @@ shape! {
         #[serde(serialize_with = "or_null")]
         task_states "TaskStates": BTreeMap<String, TaskState>,
     }
+    /// What tables show of an allocation: the part of an [`AllocStub`] that is quick to read ten thousand times.
+    AllocLine {
+        allocated_resources "AllocatedResources": Option<HeldLine>,
+        client_status "ClientStatus": String,
+        create_index "CreateIndex": u64,
+        create_time "CreateTime": i64,
+        desired_status "DesiredStatus": String,
+        eval_id "EvalID": String,
+        followup_eval_id "FollowupEvalID": String,
+        id "ID": String,
+        job_version "JobVersion": u64,
+        modify_index "ModifyIndex": u64,
+        modify_time "ModifyTime": i64,
+        namespace "Namespace": String,
+        next_allocation "NextAllocation": String,
+        node_id "NodeID": String,
+        node_name "NodeName": String,
+        task_group "TaskGroup": String,
+    }
+    /// What an allocation holds, as far as tables add it up.
+    HeldLine {
+        shared "Shared": HeldDisk,
+        tasks "Tasks": BTreeMap<String, HeldTask>,
+    }
+    /// The disk that an allocation holds.
+    HeldDisk {
+        disk_mb "DiskMB": u64,
+    }
+    /// What a task holds.
+    HeldTask {
+        cpu "Cpu": HeldCpu,
+        memory "Memory": HeldMemory,
+    }
+    /// The processor time that a task holds.
+    HeldCpu {
+        cpu_shares "CpuShares": u64,
+    }
+    /// The memory that a task holds.
+    HeldMemory {
+        memory_mb "MemoryMB": u64,
+    }
     /// An allocation's health in its deployment.
     AllocDeploymentStatus {
         canary "Canary": bool,

@@ -6,6 +6,9 @@ shape! {
     /// What a node uses at one moment.
     HostStats {
         alloc_dir_stats "AllocDirStats": Option<HostDiskStats>,
+        /// Only where it was asked for, and only from agents that know the question.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alloc_usage "AllocUsage": Option<AllocUsageTotal>,
         cpu "CPU": Vec<HostCpuStats>,
         cpu_ticks_consumed "CPUTicksConsumed": f64,
         #[serde(serialize_with = "or_null")]
@@ -14,6 +17,11 @@ shape! {
         memory "Memory": Option<HostMemoryStats>,
         timestamp "Timestamp": i64,
         uptime "Uptime": u64,
+    }
+    /// What all allocations of a node use together.
+    AllocUsageTotal {
+        memory "Memory": u64,
+        total_ticks "TotalTicks": f64,
     }
     /// One core of a node.
     HostCpuStats {

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use sdk::{
     Query,
-    types::{AllocResourceUsage, AllocStub, Allocation, TaskState},
+    types::{AllocLine, AllocResourceUsage, AllocStub, Allocation, TaskState},
 };
 
 use crate::{
@@ -56,7 +56,7 @@ pub struct Row<'a> {
 }
 
 /// Makes a line of such a list.
-pub fn row(row: &Row<'_>, full: bool) -> Vec<String> {
+fn row(row: &Row<'_>, full: bool) -> Vec<String> {
     let time = |nanos| if full { format::time(nanos) } else { format::ago(nanos) };
     let mut cells = vec![short_id(row.id, full)];
     if full {
@@ -71,10 +71,9 @@ pub fn row(row: &Row<'_>, full: bool) -> Vec<String> {
     cells
 }
 
-/// Makes the table of a list of allocations.
-pub fn list_table(allocs: &[AllocStub], full: bool) -> String {
-    let line = |alloc: &AllocStub| {
-        let cells = Row {
+impl<'a> From<&'a AllocStub> for Row<'a> {
+    fn from(alloc: &'a AllocStub) -> Self {
+        Self {
             id: &alloc.id,
             eval_id: &alloc.eval_id,
             node_id: &alloc.node_id,
@@ -85,10 +84,39 @@ pub fn list_table(allocs: &[AllocStub], full: bool) -> String {
             status: &alloc.client_status,
             created: alloc.create_time,
             modified: alloc.modify_time,
-        };
-        row(&cells, full)
-    };
-    format::table(header(full), &allocs.iter().map(line).collect::<Vec<_>>())
+        }
+    }
+}
+
+impl<'a> From<&'a AllocLine> for Row<'a> {
+    fn from(alloc: &'a AllocLine) -> Self {
+        Self {
+            id: &alloc.id,
+            eval_id: &alloc.eval_id,
+            node_id: &alloc.node_id,
+            node_name: &alloc.node_name,
+            group: &alloc.task_group,
+            version: alloc.job_version,
+            desired: &alloc.desired_status,
+            status: &alloc.client_status,
+            created: alloc.create_time,
+            modified: alloc.modify_time,
+        }
+    }
+}
+
+/// Makes the table of a list of allocations.
+pub fn list_table<'a, A>(allocs: &'a [A], full: bool) -> String
+where
+    Row<'a>: From<&'a A>,
+{
+    let rows: Vec<_> = allocs.iter().map(|alloc| row(&Row::from(alloc), full)).collect();
+    format::table(header(full), &rows)
+}
+
+/// Puts allocations made last first.
+pub fn newest_first(allocs: &mut [AllocLine]) {
+    allocs.sort_by_key(|alloc| std::cmp::Reverse(alloc.create_index));
 }
 
 /// `alloc status`.

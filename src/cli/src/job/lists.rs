@@ -3,9 +3,7 @@ use serde_json::{Value, json};
 
 use crate::{
     command::{Context, Failure, OrFail, Outcome},
-    deployment, format, go_api,
-    job::status::newest_first,
-    resolve, template,
+    deployment, format, go_api, resolve, template,
 };
 
 /// `job inspect`.
@@ -50,17 +48,17 @@ pub async fn inspect(context: &Context) -> Outcome {
 
 /// `job allocs`.
 pub async fn allocs(context: &Context) -> Outcome {
-    template::check(context)?;
+    let formatted = template::check(context)?;
     let client = context.client();
     let found = resolve::any_job(&client, context.one_arg("<job>")?).await?;
-    let (mut allocs, _) = client
-        .job_allocations(&found.id, context.on("all"), &found.query())
-        .await
-        .or_fail("Error retrieving allocations")?;
-    if template::print(context, || go_api::alloc_stubs(&allocs))? {
+    let (all, query, failed) = (context.on("all"), found.query(), "Error retrieving allocations");
+    if formatted {
+        let (allocs, _) = client.job_allocations(&found.id, all, &query).await.or_fail(failed)?;
+        template::print(context, || go_api::alloc_stubs(&allocs))?;
         return Ok(0);
     }
-    newest_first(&mut allocs);
+    let (mut allocs, _) = client.job_allocation_lines(&found.id, all, &query).await.or_fail(failed)?;
+    crate::alloc::status::newest_first(&mut allocs);
     let text = if allocs.is_empty() {
         "No allocations placed".to_owned()
     } else {

@@ -1,6 +1,6 @@
 use sdk::{
     Query,
-    types::{AllocStub, Evaluation, JobStub, JobSummary},
+    types::{AllocLine, Evaluation, JobStub, JobSummary},
 };
 use serde_json::{Value, json};
 
@@ -219,7 +219,7 @@ async fn details(
 ) -> Result<(), crate::command::Failure> {
     let query = found.query();
     let (mut allocs, _) = client
-        .job_allocations(&found.id, context.on("all-allocs"), &query)
+        .job_allocation_lines(&found.id, context.on("all-allocs"), &query)
         .await
         .or_fail("Error querying job allocations")?;
     let evals = client.job_evaluations(&found.id, &query).await.or_fail("Error querying job evaluations")?;
@@ -255,7 +255,7 @@ async fn details(
             .console
             .section("Latest Deployment", &deployment::latest_text(&latest, context.on("verbose")));
     }
-    newest_first(&mut allocs);
+    crate::alloc::status::newest_first(&mut allocs);
     let body = if allocs.is_empty() {
         "No allocations placed".to_owned()
     } else {
@@ -263,11 +263,6 @@ async fn details(
     };
     context.console.section("Allocations", &body);
     Ok(())
-}
-
-/// Puts allocations made last first.
-pub fn newest_first(allocs: &mut [AllocStub]) {
-    allocs.sort_by_key(|alloc| std::cmp::Reverse(alloc.create_index));
 }
 
 fn summary_table(summary: &JobSummary) -> String {
@@ -308,15 +303,15 @@ fn evals_table(evals: &[Evaluation], full: bool) -> String {
     )
 }
 
-fn reschedule_rows(allocs: &[AllocStub], evals: &[Evaluation], full: bool) -> Vec<Vec<String>> {
-    let due = |alloc: &AllocStub| {
+fn reschedule_rows(allocs: &[AllocLine], evals: &[Evaluation], full: bool) -> Vec<Vec<String>> {
+    let due = |alloc: &AllocLine| {
         evals.iter().find(|eval| {
             eval.id == alloc.followup_eval_id
                 && eval.status == "pending"
                 && eval.wait_until.nanos() > format::now()
         })
     };
-    let row = |alloc: &AllocStub| {
+    let row = |alloc: &AllocLine| {
         let eval = due(alloc)?;
         let wait = format::span(eval.wait_until.nanos() - format::now());
         Some(vec![alloc.task_group.clone(), short_id(&eval.id, full), format!("{wait} from now")])

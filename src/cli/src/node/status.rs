@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use sdk::{
     Client, Query,
-    types::{Allocation, HostDiskStats, HostStats, Node, NodeStub},
+    types::{AllocLine, HostDiskStats, HostStats, Node, NodeStub},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     command::{Context, Failure, OrFail, Outcome},
@@ -44,10 +44,8 @@ async fn list(context: &Context) -> Outcome {
     let mut running = Vec::new();
     if context.on("allocs") {
         for node in &nodes {
-            let (allocs, _) = client
-                .node_allocations(&node.id, &Query::default())
-                .await
-                .or_fail("Error querying node allocations")?;
+            let (allocs, _) =
+                client.node_allocation_lines(&node.id).await.or_fail("Error querying node allocations")?;
             running.push(allocs.iter().filter(|alloc| alloc.client_status == "running").count());
         }
     }
@@ -126,21 +124,21 @@ pub async fn show(context: &Context, prefix: &str) -> Outcome {
     if template::print(context, || go_api::node(&node))? {
         return Ok(0);
     }
-    let (allocs, _) = client
-        .node_allocations(&node.id, &Query::default())
-        .await
-        .or_fail("Error querying node allocations")?;
+    let (mut allocs, _) =
+        client.node_allocation_lines(&node.id).await.or_fail("Error querying node allocations")?;
     let short = context.on("short");
     // A node that does not answer is shown without what only it knows.
-    let stats = if short { None } else { client.node_stats(&node.id).await.ok() };
+    let stats = if short { None } else { client.node_stats_with_allocations(&node.id).await.ok() };
     context.console.out(&basics(context, &node, stats.as_ref()));
     if !short {
         details(context, &client, &node, &allocs, stats.as_ref()).await?;
     }
-    let mut allocs = allocs;
-    allocs.sort_by_key(|alloc| std::cmp::Reverse(alloc.create_index));
-    let body =
-        if allocs.is_empty() { "No allocations placed".to_owned() } else { allocs_table(context, &allocs) };
+    crate::alloc::status::newest_first(&mut allocs);
+    let body = if allocs.is_empty() {
+        "No allocations placed".to_owned()
+    } else {
+        crate::alloc::status::list_table(&allocs, context.on("verbose"))
+    };
     context.console.section("Allocations", &body);
     if context.on("verbose") && !short {
         context.console.section("Attributes", &map_text(&node.attributes));
@@ -217,7 +215,7 @@ async fn details(
     context: &Context,
     client: &Client,
     node: &Node,
-    allocs: &[Allocation],
+    allocs: &[AllocLine],
     stats: Option<&HostStats>,
 ) -> Result<(), Failure> {
     let (console, full) = (&context.console, context.on("verbose"));
@@ -256,16 +254,10 @@ async fn details(
     let Some(stats) = stats else {
         return Ok(());
     };
-    let running: Vec<&Allocation> = allocs.iter().filter(|alloc| alloc.client_status == "running").collect();
-    let (mut ticks, mut memory) = (0.0, 0);
-    for alloc in &running {
-        let query = Query::default().in_namespace(alloc.namespace.as_str());
-        // An allocation may end between the list and this question.
-        if let Ok(usage) = client.allocation_stats(&alloc.id, &query).await {
-            ticks += usage.resource_usage.cpu_stats.total_ticks;
-            memory += usage.resource_usage.memory_stats.rss.max(usage.resource_usage.memory_stats.usage);
-        }
-    }
+    let (ticks, memory) = match &stats.alloc_usage {
+        Some(used) => (used.total_ticks, used.memory),
+        None => usage_one_by_one(client, allocs).await,
+    };
     let has = capacity(node);
     let row = vec![
         format!("{ticks:.0}/{} MHz", has.cpu),
@@ -277,6 +269,20 @@ async fn details(
         stats_sections(context, stats);
     }
     Ok(())
+}
+
+/// Adds up what allocations use, for agents that do not.
+async fn usage_one_by_one(client: &Client, allocs: &[AllocLine]) -> (f64, u64) {
+    let (mut ticks, mut memory) = (0.0, 0);
+    for alloc in allocs.iter().filter(|alloc| alloc.client_status == "running") {
+        let query = Query::default().in_namespace(alloc.namespace.as_str());
+        // An allocation may end between the list and this question.
+        if let Ok(usage) = client.allocation_stats(&alloc.id, &query).await {
+            ticks += usage.resource_usage.cpu_stats.total_ticks;
+            memory += usage.resource_usage.memory_stats.rss.max(usage.resource_usage.memory_stats.usage);
+        }
+    }
+    (ticks, memory)
 }
 
 fn events_table(node: &Node, full: bool) -> String {
@@ -320,7 +326,7 @@ fn capacity(node: &Node) -> Capacity {
     }
 }
 
-fn allocated(node: &Node, allocs: &[Allocation]) -> String {
+fn allocated(node: &Node, allocs: &[AllocLine]) -> String {
     let has = capacity(node);
     let (mut cpu, mut memory, mut disk, mut count) = (0, 0, 0, 0);
     for alloc in
@@ -391,27 +397,4 @@ fn stats_sections(context: &Context, stats: &HostStats) {
     context
         .console
         .section("Disk Stats", &stats.disk_stats.iter().map(disk).collect::<Vec<_>>().join("\n\n"));
-}
-
-fn allocs_table(context: &Context, allocs: &[Allocation]) -> String {
-    let full = context.on("verbose");
-    let row = |alloc: &Allocation| {
-        let version = alloc.job.as_ref().map_or(Value::Null, |job| job["Version"].clone());
-        crate::alloc::status::row(
-            &crate::alloc::status::Row {
-                id: &alloc.id,
-                eval_id: &alloc.eval_id,
-                node_id: &alloc.node_id,
-                node_name: &alloc.node_name,
-                group: &alloc.task_group,
-                version: version.as_u64().unwrap_or(0),
-                desired: &alloc.desired_status,
-                status: &alloc.client_status,
-                created: alloc.create_time,
-                modified: alloc.modify_time,
-            },
-            full,
-        )
-    };
-    format::table(crate::alloc::status::header(full), &allocs.iter().map(row).collect::<Vec<_>>())
 }

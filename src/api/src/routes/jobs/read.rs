@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api_types::{
     Deployment, Evaluation, GroupScaleStatus, JobAction, JobScaleStatus, JobStub, JobSubmission, JobSummary,
-    JobVersionsResponse, ScalingEvent, ServiceRegistration, job_value,
+    JobVersionsResponse, ScalingEvent, ServiceRegistration, StubFields, job_value,
 };
 use model::{Allocation, ClientStatus, Job, JobKey, TaskGroup};
 use serde_json::Value;
@@ -81,6 +81,8 @@ async fn find_job<T>(
 /// Answers `GET /v1/job/:id/allocations`.
 pub(super) async fn allocations(api: &Api, call: &Call, key: JobKey) -> Result<Reply, HttpError> {
     let all = call.query.switch("all")?.unwrap_or(false);
+    let mut fields = StubFields::default();
+    fields.task_states = call.query.switch("task_states")?.unwrap_or(fields.task_states);
     let (index, body) = api
         .read(call, &[Watch::JobAllocs(key.clone())], |state| {
             let current = state.job(&key).map(|job| job.create_index);
@@ -88,7 +90,7 @@ pub(super) async fn allocations(api: &Api, call: &Call, key: JobKey) -> Result<R
                 |alloc: &&Arc<Allocation>| all || current.is_none_or(|index| alloc.job.create_index == index);
             let mut allocs: Vec<_> = state.allocs_by_job(&key).filter(of_job).collect();
             allocs.sort_unstable_by_key(|alloc| alloc.id);
-            Ok((state.table_index(Table::Allocs), write_list(state, allocs)))
+            Ok((state.table_index(Table::Allocs), write_list(state, allocs, fields)))
         })
         .await?;
     Ok(Reply::read_encoded(body, meta(index)))
