@@ -2,7 +2,7 @@
 //!
 //! One task owns the allocation's state and awaits one [`Event`] at a time; the tasks' runners tell it what happens.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use driver::{Signal, TaskId};
@@ -63,6 +63,11 @@ pub enum Request {
         task: Text,
         /// What it says.
         event: TaskEvent,
+    },
+    /// No server was reachable for as long as the job lets it run alone.
+    StopAlone {
+        /// That long.
+        limit: Duration,
     },
     /// Stop the tasks, remove everything, and end.
     Destroy {
@@ -392,6 +397,7 @@ impl Runner {
                     self.wish(at, Wish::Note(event));
                 }
             }
+            Request::StopAlone { limit } => self.stop_alone(limit),
             Request::Destroy { done } => {
                 self.destroyed = Some(done);
                 self.begin_stop(true);
@@ -478,6 +484,21 @@ impl Runner {
             self.stopping = Some(Stopping { stage: 0, at_once });
             self.stop_stage(None);
         }
+    }
+
+    /// Stops the tasks because nobody could say whether they should go on.
+    fn stop_alone(&mut self, limit: Duration) {
+        if self.stopping.is_some() {
+            return;
+        }
+        tracing::warn!(alloc_id = %self.id(), ?limit, "no server was reachable for as long as the job allows; stopping the allocation");
+        let now = self.context.now();
+        for at in 0..self.states.len() {
+            if self.states[at].state != TaskRunState::Dead && !self.is_poststop(at) {
+                self.wish(at, Wish::Note(events::stopped_alone(limit, now)));
+            }
+        }
+        self.begin_stop(false);
     }
 
     /// Tells the tasks of the current stage to stop.

@@ -10,7 +10,7 @@ use driver::{Driver, Signal, TaskId};
 use model::{AllocId, AllocRecord, ClientStatus, DesiredStatus, Job, JobKey, Node, NodeId, Text};
 use parking_lot::Mutex;
 use protocol::session::{AllocUpdate, Assignments};
-use runtime::Env;
+use runtime::{Env, Instant};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     context::{Context, Drivers},
     journal::{Journal, OpenError, Remembered},
     metadata::Metadata,
+    offline,
     outbox::Outbox,
     stats::Sampler,
     task_runner::Assigned,
@@ -43,6 +44,15 @@ pub struct Config {
     pub host_env: BTreeMap<String, String>,
 }
 
+/// Whether a server hears this node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Contact {
+    /// A server holds its session, and has a leader.
+    Held,
+    /// None does, since then.
+    LostAt(Instant),
+}
+
 /// Names a job version for good.
 type JobRef = (JobKey, u64, u64);
 
@@ -60,6 +70,8 @@ struct Inner {
     node_changed: Notify,
     sampler: Sampler,
     metadata: Metadata,
+    contact: watch::Sender<Contact>,
+    leaving: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -113,9 +125,12 @@ impl Client {
                 node_changed: Notify::new(),
                 sampler: Sampler::default(),
                 metadata,
+                contact: watch::Sender::new(Contact::LostAt(env.now())),
+                leaving: watch::Sender::new(false),
             }),
         };
         client.restore(remembered);
+        env.spawn("client-alone", offline::stop_what_may_not_run_alone(client.clone()));
         env.spawn("client-collection", client.clone().collect_for_ever());
         env.spawn("client-driver-events", client.clone().forward_driver_events());
         Ok(client)
@@ -130,6 +145,8 @@ impl Client {
             let after = allocs.predecessor(&alloc);
             let handle = alloc_runner::spawn(&self.inner.context, Start { alloc, job, tasks, after });
             allocs.running.insert(id, handle);
+            // The earlier agent may have been killed before it could tell how this one ended.
+            self.inner.context.outbox.unsettle(id);
         }
     }
 
@@ -186,6 +203,52 @@ impl Client {
     /// Time, chance and tasks.
     pub fn env(&self) -> &Env {
         &self.inner.context.env
+    }
+
+    /// Whether a server that speaks for the region hears this node.
+    pub fn contact(&self) -> watch::Receiver<Contact> {
+        self.inner.contact.subscribe()
+    }
+
+    pub(crate) fn set_contact(&self, held: bool) {
+        let now = self.inner.context.env.now();
+        self.inner.contact.send_if_modified(|contact| match (*contact, held) {
+            (Contact::Held, false) => {
+                *contact = Contact::LostAt(now);
+                true
+            }
+            (Contact::LostAt(_), true) => {
+                *contact = Contact::Held;
+                true
+            }
+            (Contact::Held, true) | (Contact::LostAt(_), false) => false,
+        });
+    }
+
+    /// Tells the server that this node leaves on purpose, and opens no other session. Its tasks go on.
+    pub fn leave(&self) {
+        self.inner.leaving.send_replace(true);
+    }
+
+    pub(crate) fn leaving(&self) -> watch::Receiver<bool> {
+        self.inner.leaving.subscribe()
+    }
+
+    /// Stops the allocations whose time alone is over, and returns how long the others have.
+    pub(crate) async fn stop_overdue(&self, alone: Duration) -> Option<Duration> {
+        let handles: Vec<Handle> = self.inner.allocs.lock().running.values().cloned().collect();
+        let mut next: Option<Duration> = None;
+        for handle in handles {
+            let limit = offline::time_alone(handle.view.assigned.load().group());
+            let over = handle.view.ended_at.lock().is_some();
+            let Some(limit) = limit.filter(|_| !over) else { continue };
+            match limit.checked_sub(alone).filter(|left| !left.is_zero()) {
+                Some(left) => next = Some(next.map_or(left, |next| next.min(left))),
+                // A runner that is gone has stopped its tasks.
+                None => drop(handle.requests.send(Request::StopAlone { limit }).await),
+            }
+        }
+        next
     }
 
     /// Finds a driver.
@@ -300,6 +363,7 @@ impl Client {
     }
 
     fn forget(&self, id: AllocId) {
+        self.inner.context.outbox.forget(id);
         let mut allocs = self.inner.allocs.lock();
         allocs.running.remove(&id);
         let named: BTreeSet<JobRef> = allocs
@@ -357,6 +421,8 @@ impl Client {
         let mut ended: Vec<_> = allocs
             .running
             .iter()
+            // The servers would have it run again if they never heard that it is over.
+            .filter(|(id, _)| self.inner.context.outbox.is_settled(**id))
             .filter_map(|(id, handle)| handle.view.ended_at.lock().map(|at| (at, *id)))
             .collect();
         ended.sort_unstable();

@@ -55,6 +55,14 @@ pub fn killing_for(reason: &str, now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::Killing, now).with("fails_task", "true").shown_as(reason).failing()
 }
 
+/// It is stopped because no server could be reached for as long as its job lets it run alone.
+pub fn stopped_alone(limit: Duration, now: Timestamp) -> TaskEvent {
+    let limit = duration_text(limit);
+    TaskEvent::new(Kind::Killing, now).with("stop_on_client_after", limit.clone()).shown_as(format!(
+        "No server was reachable for {limit}; stopping, as disconnect.stop_on_client_after says"
+    ))
+}
+
 /// It was stopped.
 pub fn killed(now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::Killed, now)

@@ -1,20 +1,29 @@
 //! The client's one long-lived connection to a server.
+//!
+//! A session that breaks is opened again with another server at once; only when a whole round of servers has failed is
+//! there a wait. Nothing of this touches a task: what happens meanwhile is told by the next session's first message.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
     Named, decode, encode,
     session::{ClientMessage, ServerMessage},
 };
-use runtime::Backoff;
+use runtime::{Backoff, Env, Instant};
 use tokio::sync::{mpsc, watch};
 use transport::{
-    Connection, Expect, Inbound, Incoming, Opened, Plane, Stream, StreamReader, StreamWriter, Transport,
+    CloseCode, Connection, Inbound, Incoming, Opened, Plane, RequestError, Stream, StreamReader,
+    StreamWriter, Transport,
     framed::{FrameReader, FrameWriter},
 };
 
-use crate::Client;
+use crate::{
+    Client,
+    dial::{Failure, race},
+    outbox::Said,
+    servers::{Choice, ServerAddr, Servers, ping_period},
+};
 
 /// First bytes of the stream that carries a session; streams that servers open back have other headers.
 pub const SESSION_HEADER: &[u8] = b"session/1";
@@ -25,11 +34,37 @@ pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// Updates in one message. Larger batches would make one command of the log too large.
 const UPDATES_MAX: usize = 2_048;
 
-/// First and longest wait between two tries to reach a server.
+/// First and longest wait after a round in which no server took the session.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Time for a server to take the session.
+/// Time for a server to open the stream of the session.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A session that lasted so long was a good one: its server is tried again later, and others before it at once. One that
+/// ended earlier counts as a try that failed, so that servers that turn a client away are not asked in a loop.
+const GOOD_AFTER: Duration = Duration::from_secs(1);
+
+/// Time for a server to answer that it is there, beyond some round trips. A packet that is lost is sent again within
+/// that time; a server that is silent for longer loses the client to one that answers.
+const PING_TIMEOUT: Duration = Duration::from_millis(400);
+const PING_ROUND_TRIPS: u32 = 8;
+
+/// A timer that fires so late means that this agent was not running: then silence says nothing about the server.
+const OWN_LAG_MAX: Duration = Duration::from_millis(200);
+
+/// Time that a server may be without a leader before the client looks for one that is not cut off.
+const LEADERLESS_MAX: Duration = Duration::from_secs(5);
+
+/// A server's answer to "are you there": it is, and it has a leader or not. Other answers only say that it is there.
+pub const HAS_LEADER: &[u8] = b"\x01";
+/// See [`HAS_LEADER`].
+pub const NO_LEADER: &[u8] = b"\x00";
+
+/// Time for the server to take in that this node leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Failures remembered so that each is told once: one for each server.
+const TOLD_MAX: usize = 64;
 
 /// Keeps a session with one of the servers for as long as the agent lives.
 pub struct Session {
@@ -37,8 +72,8 @@ pub struct Session {
     pub client: Client,
     /// The way to servers.
     pub transport: Arc<dyn Transport>,
-    /// Servers, in the order in which they are tried.
-    pub servers: watch::Receiver<Vec<SocketAddr>>,
+    /// The servers that are there.
+    pub servers: watch::Receiver<Servers>,
     /// Where streams go that the server opens back.
     pub streams: mpsc::Sender<Stream>,
     /// The server that holds the session; none between two.
@@ -48,20 +83,40 @@ pub struct Session {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("no server is known; give one with -servers or -join")]
-    NoServer,
-    #[error("could not connect: {0}")]
-    Dial(#[from] transport::DialError),
     #[error("could not open the session: {0}")]
     Open(#[from] transport::OpenStreamError),
     #[error("connection broke: {0}")]
     Frame(#[from] transport::framed::FrameError),
     #[error("server speaks another protocol: {0}")]
     Decode(#[from] protocol::DecodeError),
-    #[error("server closed the session")]
-    Closed,
+    #[error("{0}")]
+    Closed(transport::Closed),
+    #[error("server ended the session")]
+    Finished,
     #[error("server refused: {0}")]
     Refused(String),
+    #[error("{why}; another server took over")]
+    Moved { why: Why, to: Box<(SocketAddr, Opened)> },
+    #[error("this node leaves")]
+    Left,
+}
+
+/// Why another server is looked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Why {
+    Silent,
+    Leaderless,
+    Failed,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "this server does not answer",
+            Self::Leaderless => "this server has no leader",
+            Self::Failed => "the region says that this server failed or left",
+        })
+    }
 }
 
 /// What can happen in a session.
@@ -70,103 +125,397 @@ enum Event {
     Stream(Option<Incoming>),
     OutboxReady,
     NodeChanged,
+    ServersChanged,
+    PingDue,
+    Answered { in_time: bool, answer: Option<Bytes> },
+    Found(Option<(SocketAddr, Opened)>),
+    Leave,
+}
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Waits for what is under way; for ever when nothing is.
+async fn pending_or<T>(later: Option<&mut Later<T>>) -> T {
+    match later {
+        Some(later) => later.await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Session {
-    /// Connects, and connects again, until the agent stops.
+    /// Connects, and connects again, until the agent stops or leaves.
     pub async fn run(mut self) {
         let env = self.client.env().clone();
-        let mut rng = env.rng();
+        let mut choice = Choice::default();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut next = 0;
+        let mut reporter = Reporter::default();
+        let mut next = None;
         loop {
+            let found = match next.take() {
+                Some(found) => found,
+                None => tokio::select! {
+                    biased;
+                    () = env.shutdown().wait() => return,
+                    () = left(self.client.leaving()) => return,
+                    found = self.find(&env, &mut choice, &mut backoff, &mut reporter) => found,
+                },
+            };
+            let addr = found.0;
+            choice.tried(addr);
             let started = env.now();
             let ended = tokio::select! {
                 biased;
                 () = env.shutdown().wait() => return,
-                ended = self.once(next) => ended,
+                ended = self.once(&env, found, &mut choice) => ended,
             };
             self.current.send_replace(None);
-            next += 1;
-            if started.elapsed() > RETRY.1 {
+            self.client.set_contact(false);
+            if started.elapsed() > GOOD_AFTER {
                 backoff.reset();
+                reporter.forget();
+                choice.begin_round_without(addr);
             }
             match ended {
-                Ok(()) => {}
-                Err(error) => tracing::warn!(%error, "session with a server ended"),
-            }
-            tokio::select! {
-                biased;
-                () = env.shutdown().wait() => return,
-                () = env.sleep(backoff.next_wait(&mut rng)) => {}
+                Ended::Left => return,
+                Ended::Moved { why, to } => {
+                    choice.begin_round_without(addr);
+                    tracing::warn!(server = %addr, to = %to.0, %why, "changing to another server");
+                    next = Some(*to);
+                }
+                error => reporter.tell(&Failure { addr, why: error.to_string() }),
             }
         }
     }
 
-    async fn once(&mut self, attempt: usize) -> Result<(), Ended> {
-        let servers = self.servers.borrow_and_update().clone();
-        let addr = *servers.get(attempt % servers.len().max(1)).ok_or(Ended::NoServer)?;
-        let Opened { connection, inbound } = self.transport.dial(addr, Plane::Node, Expect::Admitted).await?;
-        let deadline = self.client.env().now() + OPEN_TIMEOUT;
-        let stream = connection.open_stream(Bytes::from_static(SESSION_HEADER), deadline).await?;
-        let (reader, writer) = stream.into_split();
-        let mut writer = FrameWriter::new(writer, MESSAGE_BYTES_MAX);
-        self.client.outbox().clear();
-        let node = Named(Box::new((*self.client.node()).clone()));
-        let hello = ClientMessage::Hello { node, allocs: self.client.told() };
-        writer.send(encode(&hello)).await?;
-        self.current.send_replace(Some((addr, connection)));
-        tracing::info!(server = %addr, "session with a server opened");
-        self.serve(FrameReader::new(reader, MESSAGE_BYTES_MAX), writer, inbound).await
+    /// Tries servers until one takes a connection.
+    async fn find(
+        &mut self,
+        env: &Env,
+        choice: &mut Choice,
+        backoff: &mut Backoff,
+        reporter: &mut Reporter,
+    ) -> (SocketAddr, Opened) {
+        let mut rng = env.rng();
+        loop {
+            choice.update(&self.servers.borrow_and_update().list, &mut rng);
+            let round = choice.untried();
+            let mut failures = Vec::new();
+            let found = tokio::select! {
+                biased;
+                found = race(env, &self.transport, Plane::Node, &round, &mut failures) => found,
+                // New servers may be better than those that are being tried.
+                true = changed(&mut self.servers) => continue,
+            };
+            failures.iter().for_each(|failure| reporter.tell(failure));
+            if let Some(found) = found {
+                return found;
+            }
+            if choice.is_empty() {
+                reporter.tell_none();
+            }
+            tokio::select! {
+                biased;
+                true = changed(&mut self.servers) => {}
+                () = env.sleep(backoff.next_wait(&mut rng)) => {}
+            }
+            choice.begin_round();
+        }
+    }
+
+    /// Holds a session until it ends.
+    async fn once(&mut self, env: &Env, (addr, opened): (SocketAddr, Opened), choice: &mut Choice) -> Ended {
+        let Opened { connection, inbound } = opened;
+        let node_id = connection.peer().identity().map(|identity| identity.node_id);
+        let mut talk = Talk {
+            env: env.clone(),
+            client: self.client.clone(),
+            server: ServerAddr { addr, node_id },
+            connection: connection.clone(),
+            seq: 0,
+            under_way: None,
+            hello: None,
+            ping_due: env.now(),
+            ping: None,
+            leaderless_since: None,
+            search: None,
+        };
+        let ended = match talk.open().await {
+            Ok((reader, writer)) => {
+                self.current.send_replace(Some((addr, connection.clone())));
+                tracing::info!(server = %addr, "session with a server opened");
+                let result = self.serve(&mut talk, choice, reader, writer, inbound).await;
+                result.err().unwrap_or(Ended::Finished)
+            }
+            Err(ended) => ended,
+        };
+        // The connection knows better than its streams how it ended.
+        let ended = match (ended, connection.close_reason()) {
+            (Ended::Open(_) | Ended::Frame(_) | Ended::Finished, Some(closed)) => Ended::Closed(closed),
+            (ended, _) => ended,
+        };
+        connection.close(CloseCode::Done, "session is over");
+        ended
     }
 
     async fn serve(
         &mut self,
+        talk: &mut Talk,
+        choice: &mut Choice,
         mut reader: FrameReader<StreamReader>,
         mut writer: FrameWriter<StreamWriter>,
         mut inbound: Inbound,
     ) -> Result<(), Ended> {
-        let mut seq = 0;
-        let mut under_way = None;
+        let mut leaving = self.client.leaving();
+        self.follow_list(talk, choice);
         loop {
-            let idle = under_way.is_none();
+            let idle = talk.under_way.is_none();
+            let ping_due = talk.ping_due;
             let event = tokio::select! {
                 biased;
                 frame = reader.next() => Event::Frame(frame?),
                 incoming = inbound.next() => Event::Stream(incoming),
+                _ = leaving.wait_for(|leaving| *leaving) => Event::Leave,
+                (in_time, answer) = pending_or(talk.ping.as_mut()) => Event::Answered { in_time, answer },
+                found = pending_or(talk.search.as_mut().map(|search| &mut search.found)) => Event::Found(found),
                 () = self.client.outbox().ready(), if idle => Event::OutboxReady,
                 () = self.client.node_changed() => Event::NodeChanged,
+                true = changed(&mut self.servers) => Event::ServersChanged,
+                () = talk.env.sleep_until(ping_due), if talk.ping.is_none() => Event::PingDue,
             };
             match event {
-                Event::Frame(None) | Event::Stream(None) => return Err(Ended::Closed),
-                Event::Frame(Some(frame)) => match decode::<ServerMessage>(&frame)? {
-                    ServerMessage::Welcome { .. } => {}
-                    ServerMessage::Allocs(assignments) => self.client.apply(assignments).await,
-                    ServerMessage::Ack { seq: acked, .. } => {
-                        if under_way == Some(acked) {
-                            under_way = None;
-                        }
-                    }
-                    ServerMessage::Refused { reason } => return Err(Ended::Refused(reason.to_string())),
-                },
+                Event::Frame(None) | Event::Stream(None) => return Err(Ended::Finished),
+                Event::Frame(Some(frame)) => talk.hear(decode(&frame)?).await?,
                 Event::Stream(Some(Incoming::Stream(stream))) => {
                     // Whoever serves streams is gone only when the agent stops.
                     let _ = self.streams.send(stream).await;
                 }
-                Event::Stream(Some(Incoming::Request(_) | Incoming::Datagram(_))) => {}
+                // The server asks whether this agent is there.
+                Event::Stream(Some(Incoming::Request(request))) => {
+                    drop(request.reply.send(Bytes::new()).await)
+                }
+                Event::Stream(Some(Incoming::Datagram(_))) => {}
                 Event::OutboxReady => {
-                    let updates = self.client.outbox().take(UPDATES_MAX);
-                    if !updates.is_empty() {
-                        seq += 1;
-                        under_way = Some(seq);
-                        writer.send(encode(&ClientMessage::Updates { seq, updates })).await?;
+                    if let Some(updates) = talk.next_updates() {
+                        writer.send(encode(&updates)).await?;
                     }
                 }
                 Event::NodeChanged => {
                     let node = Named(Box::new((*self.client.node()).clone()));
                     writer.send(encode(&ClientMessage::NodeChanged { node })).await?;
                 }
+                Event::ServersChanged => self.follow_list(talk, choice),
+                Event::PingDue => talk.ask(self.servers.borrow().members),
+                Event::Answered { in_time, answer } => {
+                    if let Some(why) = talk.judge(in_time, answer) {
+                        talk.look_elsewhere(&self.transport, choice, why);
+                    }
+                }
+                Event::Found(found) => talk.search_ended(found)?,
+                Event::Leave => {
+                    writer.send(encode(&ClientMessage::Leaving)).await?;
+                    // What was written is lost when this end closes first, so the server does.
+                    let closed = async { while let Ok(Some(_)) = reader.next().await {} };
+                    drop(tokio::time::timeout(LEAVE_TIMEOUT, closed).await);
+                    return Err(Ended::Left);
+                }
             }
         }
+    }
+
+    /// Takes in the list of servers; looks for another one when this one failed.
+    fn follow_list(&mut self, talk: &mut Talk, choice: &mut Choice) {
+        let list = self.servers.borrow_and_update().list.clone();
+        choice.update(&list, &mut talk.env.rng());
+        if !choice.is_empty() && !choice.knows(&talk.server) {
+            talk.look_elsewhere(&self.transport, choice, Why::Failed);
+        }
+    }
+}
+
+/// Waits until this node leaves.
+async fn left(mut leaving: watch::Receiver<bool>) {
+    // The client keeps the sender for as long as it lives.
+    let _ = leaving.wait_for(|leaving| *leaving).await;
+}
+
+/// Waits for a new list; for ever when there will be none.
+async fn changed(servers: &mut watch::Receiver<Servers>) -> bool {
+    match servers.changed().await {
+        Ok(()) => true,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// One session.
+struct Talk {
+    env: Env,
+    client: Client,
+    server: ServerAddr,
+    connection: Connection,
+    seq: u64,
+    under_way: Option<(u64, Said)>,
+    hello: Option<Said>,
+    ping_due: Instant,
+    /// A question whether the server is there: in time, and what it said.
+    ping: Option<Later<(bool, Option<Bytes>)>>,
+    leaderless_since: Option<Instant>,
+    /// Another server is being looked for.
+    search: Option<Search>,
+}
+
+/// A search for another server.
+struct Search {
+    why: Why,
+    found: Later<Option<(SocketAddr, Opened)>>,
+}
+
+impl Talk {
+    /// Opens the session and says everything that there is to say.
+    async fn open(&mut self) -> Result<(FrameReader<StreamReader>, FrameWriter<StreamWriter>), Ended> {
+        let deadline = self.env.now() + OPEN_TIMEOUT;
+        let header = Bytes::from_static(SESSION_HEADER);
+        let stream = self.connection.open_stream(header, deadline).await?;
+        let (reader, writer) = stream.into_split();
+        let mut writer = FrameWriter::new(writer, MESSAGE_BYTES_MAX);
+        self.hello = Some(self.client.outbox().begin());
+        let node = Named(Box::new((*self.client.node()).clone()));
+        let hello = ClientMessage::Hello { node, allocs: self.client.told() };
+        writer.send(encode(&hello)).await?;
+        Ok((FrameReader::new(reader, MESSAGE_BYTES_MAX), writer))
+    }
+
+    async fn hear(&mut self, message: ServerMessage) -> Result<(), Ended> {
+        match message {
+            ServerMessage::Welcome { .. } => {
+                if let Some(hello) = self.hello.take() {
+                    self.client.outbox().settle(hello);
+                }
+                self.client.set_contact(true);
+            }
+            ServerMessage::Allocs(assignments) => self.client.apply(assignments).await,
+            ServerMessage::Ack { seq: acked, .. } => {
+                if let Some((_, said)) = self.under_way.take_if(|(seq, _)| *seq == acked) {
+                    self.client.outbox().settle(said);
+                }
+            }
+            ServerMessage::Refused { reason } => return Err(Ended::Refused(reason.to_string())),
+        }
+        Ok(())
+    }
+
+    fn next_updates(&mut self) -> Option<ClientMessage> {
+        let (updates, said) = self.client.outbox().take(UPDATES_MAX);
+        if updates.is_empty() {
+            return None;
+        }
+        self.seq += 1;
+        self.under_way = Some((self.seq, said));
+        Some(ClientMessage::Updates { seq: self.seq, updates })
+    }
+
+    /// Asks the server whether it is there.
+    fn ask(&mut self, members: usize) {
+        let now = self.env.now();
+        // Late by more than the lag that is forgiven: this agent was stopped, and so may be the answer's packets.
+        let forgive = now.saturating_duration_since(self.ping_due) > OWN_LAG_MAX;
+        self.ping_due = now + ping_period(members);
+        let wait = PING_TIMEOUT.max(self.connection.rtt() * PING_ROUND_TRIPS);
+        let (connection, env) = (self.connection.clone(), self.env.clone());
+        self.ping = Some(Box::pin(async move {
+            let deadline = now + wait;
+            match connection.request(Bytes::new(), deadline).await {
+                Ok(answer) => (true, Some(answer)),
+                Err(RequestError::DeadlineExceeded | RequestError::NotSent) => {
+                    let late = env.now().saturating_duration_since(deadline) > OWN_LAG_MAX;
+                    (forgive || late, None)
+                }
+                // Whatever else it says, it is there; and an end of the connection is told by its streams.
+                Err(_) => (true, None),
+            }
+        }));
+    }
+
+    /// Takes in an answer, and says why another server should be looked for, if one should.
+    fn judge(&mut self, in_time: bool, answer: Option<Bytes>) -> Option<Why> {
+        self.ping = None;
+        if !in_time {
+            return Some(Why::Silent);
+        }
+        let now = self.env.now();
+        match answer.as_deref() {
+            Some(NO_LEADER) => {
+                let since = *self.leaderless_since.get_or_insert(now);
+                self.client.set_contact(false);
+                let long = now.saturating_duration_since(since) > LEADERLESS_MAX;
+                return long.then_some(Why::Leaderless);
+            }
+            Some(HAS_LEADER) => {
+                if self.leaderless_since.take().is_some() && self.hello.is_none() {
+                    self.client.set_contact(true);
+                }
+            }
+            Some(_) | None => {}
+        }
+        // It answers: another one is not needed, unless something else speaks against this one.
+        if self.search.as_ref().is_some_and(|search| search.why == Why::Silent) {
+            self.search = None;
+        }
+        None
+    }
+
+    /// Looks for another server, while this one is kept.
+    fn look_elsewhere(&mut self, transport: &Arc<dyn Transport>, choice: &Choice, why: Why) {
+        let others = choice.others(&self.server);
+        if self.search.is_some() || others.is_empty() {
+            return;
+        }
+        let (env, transport) = (self.env.clone(), transport.clone());
+        let found = Box::pin(async move {
+            let mut failures = Vec::new();
+            race(&env, &transport, Plane::Node, &others, &mut failures).await
+        });
+        self.search = Some(Search { why, found });
+    }
+
+    /// Goes to the server that was found; without one, stays with this one.
+    fn search_ended(&mut self, found: Option<(SocketAddr, Opened)>) -> Result<(), Ended> {
+        match (self.search.take(), found) {
+            (Some(Search { why, .. }), Some(to)) => Err(Ended::Moved { why, to: Box::new(to) }),
+            (_, _) => Ok(()),
+        }
+    }
+}
+
+/// Tells what goes wrong between this agent and its servers, each thing once.
+#[derive(Default)]
+struct Reporter {
+    told: BTreeMap<SocketAddr, String>,
+    none: bool,
+}
+
+impl Reporter {
+    fn tell(&mut self, failure: &Failure) {
+        let Failure { addr, why } = failure;
+        if self.told.get(addr) == Some(why) {
+            tracing::debug!(server = %addr, error = %why, "still no session with this server");
+            return;
+        }
+        if self.told.len() >= TOLD_MAX {
+            self.told.clear();
+        }
+        self.told.insert(*addr, why.clone());
+        tracing::warn!(server = %addr, error = %why, "no session with this server");
+    }
+
+    fn tell_none(&mut self) {
+        if !std::mem::replace(&mut self.none, true) {
+            tracing::warn!("no server is known yet; name one with -join, -servers or server_join");
+        }
+    }
+
+    /// A session is open: what goes wrong from here on is news.
+    fn forget(&mut self) {
+        self.told.clear();
+        self.none = false;
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use api::Api;
-use client::{Client, Session};
+use client::{Client, Servers, Session};
 use driver::Driver;
 use model::{NodeId, Timestamp};
 use runtime::Env;
@@ -96,7 +96,7 @@ pub async fn start(env: &Env, options: Options, monitor: Monitor) -> anyhow::Res
     }
     if let (Some(client), Some(wanted)) = (&client, &options.client) {
         let own = options.server.is_some().then(|| transport.local_addr());
-        let servers = watch::Sender::new(server_addrs(wanted, own)?);
+        let servers = watch::Sender::new(Servers::named(server_addrs(wanted, own)?));
         let session = Session {
             client: client.clone(),
             transport: transport.clone(),
