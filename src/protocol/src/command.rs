@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use model::{
     AllocId, DeploymentId, DesiredTransition, DrainStrategy, EvalId, Evaluation, Job, JobKey, JobSubmission,
     JoinRole, JoinToken, JoinTokenUse, Namespace, Node, NodeEvent, NodeId, NodePool, NodeStatus,
@@ -287,6 +288,40 @@ pub enum Command {
     ForgetRegion {
         /// Its name.
         name: Text,
+    },
+    /// A part of replacing the state by a copy.
+    Restore(RestoreStep),
+}
+
+/// Replacing the state by a copy takes many commands, since a copy is larger than an entry of the log may be. Nothing of
+/// what a region runs changes before the last of them.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum RestoreStep {
+    /// Parts of a copy will come. What an earlier restore left behind is dropped: there is one at a time.
+    Begin {
+        /// Random; later steps name it.
+        id: Uuid,
+    },
+    /// The next part.
+    Part {
+        /// Which restore.
+        id: Uuid,
+        /// Counts from 0.
+        number: u32,
+        /// Of the compressed copy.
+        bytes: Bytes,
+    },
+    /// All parts are there: they become the state.
+    Install {
+        /// Which restore.
+        id: Uuid,
+        /// How many parts there are.
+        parts: u32,
+    },
+    /// The parts are dropped; nothing changes.
+    Abort {
+        /// Which restore.
+        id: Uuid,
     },
 }
 

@@ -8,7 +8,7 @@ use std::{fmt::Debug, fs, path::PathBuf, sync::Arc};
 use model::*;
 use protocol::{
     Command, DeploymentUpdate, InPlaceUpdate, Named, NodeStatusUpdate, Placement, PlacementLinks, Plan,
-    PlannedJob, Stop, decode, encode,
+    PlannedJob, RestoreStep, Stop, decode, encode,
     session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -27,6 +27,7 @@ fn commands_of_the_first_version_keep_their_meaning() {
         "one of each, in the order of their numbers"
     );
     check("commands-1.txt", &commands);
+    check("restore-steps-1.txt", &restore_steps());
 }
 
 #[test]
@@ -95,6 +96,7 @@ fn number(command: &Command) -> usize {
         Command::SetJoinSettings { .. } => 29,
         Command::TrustRegion { .. } => 30,
         Command::ForgetRegion { .. } => 31,
+        Command::Restore(_) => 32,
     }
 }
 
@@ -105,6 +107,7 @@ fn commands() -> Vec<Command> {
     commands.extend(deployment_commands());
     commands.extend(named_commands());
     commands.extend(join_commands());
+    commands.push(Command::Restore(restore_steps()[1].clone()));
     commands
 }
 
@@ -264,6 +267,16 @@ fn join_commands() -> Vec<Command> {
         Command::SetJoinSettings { require_token: true },
         Command::TrustRegion { region: Named(region) },
         Command::ForgetRegion { name: "eu".into() },
+    ]
+}
+
+fn restore_steps() -> Vec<RestoreStep> {
+    let id = Uuid::from_u128(10);
+    vec![
+        RestoreStep::Begin { id },
+        RestoreStep::Part { id, number: 1, bytes: vec![1, 2, 3].into() },
+        RestoreStep::Install { id, parts: 2 },
+        RestoreStep::Abort { id },
     ]
 }
 

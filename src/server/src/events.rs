@@ -64,6 +64,8 @@ impl EventRing {
         let mut changes = hub.follow();
         loop {
             match changes.recv().await {
+                // What was before is of another state; streams skip to what is there.
+                Ok(batch) if batch.replaced() => self.batches.lock().clear(),
                 Ok(batch) => {
                     if batch.kind.is_some() && !batch.rows.is_empty() {
                         self.push(batch);

@@ -115,7 +115,7 @@ impl Hub {
     }
 
     /// Wakes everyone: the state was replaced as a whole.
-    pub(crate) fn restored(&self) {
+    pub(crate) fn wake_all(&self) {
         let all = std::mem::take(&mut *self.waiters.lock());
         for list in all.into_values() {
             wake(Some(list));
@@ -170,7 +170,8 @@ fn watches_of(changes: &Changes) -> BTreeSet<Watch> {
             ChangedRow::Cluster
             | ChangedRow::Namespace(_)
             | ChangedRow::NodePool { .. }
-            | ChangedRow::SchedulerConfig => {}
+            | ChangedRow::SchedulerConfig
+            | ChangedRow::Restore { .. } => {}
         }
     }
     touched

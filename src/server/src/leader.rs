@@ -145,9 +145,11 @@ async fn lead(
         };
         match event {
             Event::Deposed | Event::Asked(None) => return,
-            Event::Changed(Ok(change)) => leader.applied(&change),
-            Event::Changed(Err(broadcast::error::RecvError::Lagged(count))) => {
-                tracing::warn!(count, "leader fell behind its own state; starting from the state");
+            Event::Changed(Ok(change)) if !change.replaced() => leader.applied(&change),
+            Event::Changed(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) => {
+                tracing::warn!(
+                    "leader's own state went ahead of it or was replaced; starting from the state"
+                );
                 changes = inner.hub.follow();
                 let rounds = std::mem::take(&mut leader.rounds);
                 leader = Leader::new(inner.clone());

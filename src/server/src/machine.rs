@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use protocol::Command;
 use raft::{Halt, StateMachine, WriteSnapshot};
-use state::{Outcome, Refusal, Store};
+use state::{Changes, Outcome, Refusal, Store};
 
 use crate::hub::Hub;
 
@@ -27,7 +27,8 @@ impl Machine {
 }
 
 impl StateMachine for Machine {
-    type Response = Result<Outcome, Refusal>;
+    /// The command's index in the state, and what came of it.
+    type Response = Result<(u64, Outcome), Refusal>;
 
     fn apply(&mut self, index: u64, command: &[u8]) -> Result<Self::Response, Halt> {
         let command: Command = protocol::decode(command).map_err(|error| {
@@ -38,8 +39,12 @@ impl StateMachine for Machine {
         self.hub.publish(self.store.snapshot());
         match applied {
             Ok(applied) => {
+                let (index, replaced) = (applied.changes.index, applied.changes.replaced());
                 self.hub.tell(Arc::new(applied.changes));
-                Ok(Ok(applied.outcome))
+                if replaced {
+                    self.hub.wake_all();
+                }
+                Ok(Ok((index, applied.outcome)))
             }
             Err(refusal) => Ok(Err(refusal)),
         }
@@ -53,7 +58,8 @@ impl StateMachine for Machine {
     fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
         self.store = Store::restore(reader).map_err(io::Error::other)?;
         self.hub.publish(self.store.snapshot());
-        self.hub.restored();
+        self.hub.tell(Arc::new(Changes::everything(self.store.index())));
+        self.hub.wake_all();
         Ok(())
     }
 }

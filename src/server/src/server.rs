@@ -159,7 +159,7 @@ impl Server {
 impl Inner {
     pub async fn submit(&self, command: &Command) -> Result<Submitted, SubmitError> {
         match self.raft.propose(encode(command)).await {
-            Ok((index, Ok(outcome))) => Ok(Submitted { index, outcome }),
+            Ok((_, Ok((index, outcome)))) => Ok(Submitted { index, outcome }),
             Ok((_, Err(refusal))) => Err(SubmitError::Refused(refusal)),
             Err(ProposeError::NotLeader { .. }) => Err(SubmitError::NotLeader),
             Err(ProposeError::Unknown) => Err(SubmitError::Unknown),

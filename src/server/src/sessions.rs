@@ -135,10 +135,18 @@ impl Sessions {
         }
     }
 
+    /// Ends every session: the state was replaced, and may not know these nodes. They come back at once and register.
+    fn end_all(&self) {
+        for entry in self.nodes.lock().values() {
+            entry.connection.close(transport::CloseCode::Done, "the state was replaced; register again");
+        }
+    }
+
     /// Marks what changes for connected nodes, for as long as the hub lives.
     pub(crate) async fn dispatch(self, mut changes: broadcast::Receiver<Arc<Changes>>) {
         loop {
             match changes.recv().await {
+                Ok(changes) if changes.replaced() => self.end_all(),
                 Ok(changes) => self.mark(&changes),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.mark_everything(),
                 Err(broadcast::error::RecvError::Closed) => return,

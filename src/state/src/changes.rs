@@ -272,6 +272,15 @@ pub enum Refusal {
         /// The pool.
         name: Text,
     },
+    /// Another restore began meanwhile, or a part is missing.
+    #[error("the parts of this restore are not there any more: another restore began, or it was given up")]
+    RestoreGone,
+    /// The parts are no copy that this build can read.
+    #[error("the copy can not be restored: {reason}")]
+    RestoreUnreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Something uses the pool.
     #[error("node pool {name:?} has {what}")]
     NodePoolInUse {
@@ -331,6 +340,8 @@ pub enum ChangedRow {
     JoinSettings,
     /// Another region that is trusted.
     Region(Text),
+    /// What restoring leaves behind, or the whole state with it.
+    Restore { installed: bool },
 }
 
 impl ChangedRow {
@@ -353,11 +364,22 @@ impl ChangedRow {
             Self::JoinToken(_) => Table::JoinTokens,
             Self::JoinSettings => Table::JoinSettings,
             Self::Region(_) => Table::Regions,
+            Self::Restore { .. } => Table::Restore,
         }
     }
 }
 
 impl Changes {
+    /// Says that everything may have changed, e.g. because a server was given the state by another.
+    pub fn everything(index: u64) -> Self {
+        Self { index, kind: None, rows: vec![ChangedRow::Restore { installed: true }] }
+    }
+
+    /// Tells whether the state was replaced as a whole: whoever follows it starts from the state.
+    pub fn replaced(&self) -> bool {
+        self.rows.iter().any(|row| matches!(row, ChangedRow::Restore { installed: true }))
+    }
+
     /// Returns the tables that were touched.
     pub fn tables(&self) -> BTreeSet<Table> {
         self.rows.iter().map(ChangedRow::table).collect()
@@ -481,7 +503,8 @@ impl EventKind {
             | Command::RevokeJoinTokens { .. }
             | Command::SetJoinSettings { .. }
             | Command::TrustRegion { .. }
-            | Command::ForgetRegion { .. } => return None,
+            | Command::ForgetRegion { .. }
+            | Command::Restore(_) => return None,
         })
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Chain, Hash, JobEntry, State, Table, chain,
-    table::{Cluster, load_row, rows, write_rows},
+    table::{Cluster, Restore, load_row, rows, write_rows},
 };
 
 /// What a snapshot begins with: a name and the version of its layout.
@@ -96,6 +96,7 @@ pub enum RestoreError {
 }
 
 /// The state and the hash chain at one index, ready to be written while the store goes on.
+#[derive(Clone)]
 pub struct Capture {
     pub(crate) state: State,
     pub(crate) chain: Chain,
@@ -107,18 +108,33 @@ impl Capture {
         self.state.index
     }
 
+    /// Returns the id of the cluster that it is of, once that has one.
+    pub fn cluster_id(&self) -> Option<uuid::Uuid> {
+        self.state.cluster_id()
+    }
+
     /// Writes everything, table by table and row by row.
     ///
     /// # Errors
     ///
     /// When the writer fails.
     pub fn write(self, out: &mut dyn Write) -> io::Result<()> {
+        self.write_counted(out).map(|_| ())
+    }
+
+    /// As [`Capture::write`], and returns how much is in each table.
+    ///
+    /// # Errors
+    ///
+    /// When the writer fails.
+    pub fn write_counted(self, out: &mut dyn Write) -> io::Result<Vec<TableSize>> {
         out.write_all(MAGIC)?;
         out.write_all(&self.state.index.to_le_bytes())?;
         let chain = postcard::to_stdvec(&self.chain).map_err(io::Error::other)?;
         write_row(out, &chain)?;
         out.write_all(&[u8::try_from(Table::ALL.len()).expect("there are fewer than 256 tables")])?;
-        let mut sink = Sink { out, context: Context::new(&SHA256) };
+        let mut sink = Sink { out, context: Context::new(&SHA256), rows: 0, bytes: 0 };
+        let mut sizes = Vec::with_capacity(Table::ALL.len());
         for &table in Table::ALL {
             let name = table.name().as_bytes();
             sink.out.write_all(&[
@@ -131,10 +147,24 @@ impl Capture {
             sink.context.update(&[table as u8]);
             write_rows(&self.state, table, &mut sink)?;
             sink.out.write_all(&END_OF_TABLE.to_le_bytes())?;
+            let (rows, bytes) = (std::mem::take(&mut sink.rows), std::mem::take(&mut sink.bytes));
+            sizes.push(TableSize { name: table.name(), rows, bytes });
         }
-        let Sink { out, context } = sink;
-        out.write_all(&chain::finish(context).0)
+        let Sink { out, context, .. } = sink;
+        out.write_all(&chain::finish(context).0)?;
+        Ok(sizes)
     }
+}
+
+/// How much is in a table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TableSize {
+    /// The table's name.
+    pub name: &'static str,
+    /// Its rows.
+    pub rows: u64,
+    /// What they take.
+    pub bytes: u64,
 }
 
 /// The version of the rows' encoding; one for all tables until one needs its own.
@@ -142,7 +172,7 @@ const ROW_VERSION: u8 = 1;
 
 /// Hashes every row of every table: equal states have equal hashes, however they came about.
 pub(crate) fn content_hash(state: &State) -> Hash {
-    let mut sink = Sink { out: &mut io::sink(), context: Context::new(&SHA256) };
+    let mut sink = Sink { out: &mut io::sink(), context: Context::new(&SHA256), rows: 0, bytes: 0 };
     for &table in Table::ALL {
         sink.context.update(&[table as u8]);
         write_rows(state, table, &mut sink).expect("nothing is written, so nothing fails");
@@ -253,6 +283,8 @@ pub(crate) trait RowSink {
 struct Sink<'a> {
     out: &'a mut dyn Write,
     context: Context,
+    rows: u64,
+    bytes: u64,
 }
 
 impl RowSink for Sink<'_> {
@@ -260,6 +292,8 @@ impl RowSink for Sink<'_> {
         let length = row_length(bytes)?;
         self.context.update(&length.to_le_bytes());
         self.context.update(bytes);
+        self.rows += 1;
+        self.bytes += u64::from(length);
         write_row(self.out, bytes)
     }
 }
@@ -440,6 +474,12 @@ map_rows!(
     Named<Arc<TrustedRegion>>,
     |state, sink| state.trusted_regions().try_for_each(|row| put(sink, &Named(row.clone()))),
     |loading, row| loading.state.regions.insert(row.0.name.clone(), row.0)
+);
+map_rows!(
+    Restore,
+    Restore,
+    |state, sink| state.restore.get().map_or(Ok(()), |row| put(sink, row)),
+    |loading, row| loading.state.restore.set(row)
 );
 
 /// A row of the allocations: first the jobs that they name, then they.

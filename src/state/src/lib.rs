@@ -24,7 +24,7 @@ pub use allocs::AllocTable;
 pub use chain::{Chain, Hash};
 pub use changes::{Applied, ChangedRow, Changes, EventKind, Outcome, PlanRejection, Refusal};
 pub use fits::{Misfit, PortKey, UsedPorts, available, fits, parse_ports};
-pub use image::{Capture, RestoreError};
+pub use image::{Capture, RestoreError, TableSize};
 pub use jobs::{JobCounts, JobEntry, JobTable};
 pub use ordered::{Ordered, OrderedRow};
 pub use prefix::{BadPrefix, IdPrefix};

@@ -42,6 +42,8 @@ impl Store {
     }
 
     /// Applies a command: wholly, or not at all. The result depends on nothing but the state and the arguments.
+    /// `index` is the command's in the log. The state's own is the same, unless it was restored: then it is ahead, and
+    /// [`Changes::index`] tells it.
     ///
     /// # Errors
     ///
@@ -52,6 +54,7 @@ impl Store {
     /// When the index does not follow the last one: a command applied twice would make servers differ, and a server
     /// that differs must stop.
     pub fn apply(&mut self, index: u64, command: &Command) -> Result<Applied, Refusal> {
+        let index = index + self.state.index_offset();
         assert!(index > self.state.index, "command {index} was applied after command {}", self.state.index);
         // The rows are shared, so this copies no row; a command that is refused half way leaves nothing behind.
         let mut next = self.state.clone();
@@ -62,6 +65,7 @@ impl Store {
         match result {
             Ok(outcome) => {
                 let rows = writer.finish();
+                let index = next.index;
                 let hash = self.chain.extend(index, &bytes, &apply::encode_rows(&next, &rows));
                 self.state = next;
                 Ok(Applied { outcome, changes: Changes { index, kind: EventKind::of(command), rows }, hash })
@@ -76,6 +80,7 @@ impl Store {
 
     /// Moves the index over a log entry that holds no command.
     pub fn skip(&mut self, index: u64) {
+        let index = index + self.state.index_offset();
         assert!(index > self.state.index, "entry {index} was skipped after command {}", self.state.index);
         self.state.index = index;
     }

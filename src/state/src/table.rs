@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use imbl::OrdMap;
 use model::{
     Deployment, Evaluation, JobKey, JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node,
@@ -111,6 +112,8 @@ tables! {
     JoinSettings = 14, "join_settings", join_settings: Single<JoinSettings>;
     /// Other regions that are trusted.
     Regions = 15, "trusted_regions", regions: OrdMap<Text, Arc<TrustedRegion>>;
+    /// Where the state came from when it was restored, and the parts of a copy that is on its way.
+    Restore = 16, "restore", restore: Single<Restore>;
 }
 
 /// What makes a cluster this one.
@@ -118,6 +121,23 @@ tables! {
 pub(crate) struct Cluster {
     pub(crate) id: Uuid,
     pub(crate) create_time: Timestamp,
+}
+
+/// What restoring leaves in the state.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Restore {
+    /// What indexes of the state are ahead of those of the log: a restored state goes on from its own indexes, so that
+    /// no reader ever sees them fall.
+    pub(crate) offset: u64,
+    /// The copy that is on its way.
+    pub(crate) staged: Option<Staged>,
+}
+
+/// Parts of a compressed copy.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Staged {
+    pub(crate) id: Uuid,
+    pub(crate) parts: Vec<Bytes>,
 }
 
 /// A table of at most one row.

@@ -9,6 +9,7 @@ mod job;
 mod join;
 mod node;
 mod plan;
+mod restore;
 mod rows;
 mod status;
 mod writer;
@@ -96,6 +97,7 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
         Command::SetJoinSettings { require_token } => writer.set_join_settings(*require_token),
         Command::TrustRegion { region } => writer.trust_region(&region.0),
         Command::ForgetRegion { name } => writer.forget_region(name)?,
+        Command::Restore(step) => writer.restore(step)?,
     }
     writer.put_evals(evals_beside(command));
     Ok(outcome)
@@ -137,6 +139,7 @@ fn evals_beside(command: &Command) -> &[Evaluation] {
         | Command::RevokeJoinTokens { .. }
         | Command::SetJoinSettings { .. }
         | Command::TrustRegion { .. }
-        | Command::ForgetRegion { .. } => &[],
+        | Command::ForgetRegion { .. }
+        | Command::Restore(_) => &[],
     }
 }

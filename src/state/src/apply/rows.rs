@@ -4,7 +4,7 @@ use model::{
 use protocol::Named;
 use serde::Serialize;
 
-use crate::{ChangedRow, State};
+use crate::{ChangedRow, State, image::content_hash};
 
 /// Encodes touched rows for the hash chain.
 pub(crate) fn encode_rows(state: &State, rows: &[ChangedRow]) -> Vec<u8> {
@@ -46,6 +46,9 @@ pub(crate) fn encode_rows(state: &State, rows: &[ChangedRow]) -> Vec<u8> {
             ChangedRow::JoinToken(id) => push(&mut out, &(id, state.join_token(*id))),
             ChangedRow::JoinSettings => push(&mut out, &state.join_settings()),
             ChangedRow::Region(name) => push(&mut out, &(name, state.trusted_region(name))),
+            ChangedRow::Restore { installed: true } => push(&mut out, &content_hash(state)),
+            // The command is hashed too, and it holds the part.
+            ChangedRow::Restore { installed: false } => push(&mut out, &state.staged_parts()),
         }
     }
     out
