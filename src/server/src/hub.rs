@@ -171,6 +171,9 @@ fn watches_of(changes: &Changes) -> BTreeSet<Watch> {
             | ChangedRow::Namespace(_)
             | ChangedRow::NodePool { .. }
             | ChangedRow::SchedulerConfig
+            | ChangedRow::JoinToken(_)
+            | ChangedRow::JoinSettings
+            | ChangedRow::Region(_)
             | ChangedRow::Restore { .. } => {}
         }
     }

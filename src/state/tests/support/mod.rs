@@ -163,7 +163,8 @@ impl Region {
 
     pub fn try_apply(&mut self, command: Command) -> Result<Applied, Refusal> {
         self.log.push(command.clone());
-        self.store.apply(self.store.index() + 1, &command)
+        let next = self.store.index() + 1 - self.state().index_offset();
+        self.store.apply(next, &command)
     }
 
     pub fn apply(&mut self, command: Command) -> Applied {
