@@ -119,7 +119,7 @@ fn inputs(context: &Context, path: &str, text: &str) -> Result<hcl::Inputs, Stri
     let mut inputs = hcl::Inputs::of_file(
         name,
         text,
-        &[hcl::RootBlock { kind: "job", labels: &["name"], count: hcl::Count::One }],
+        &jobspec::ROOT_BLOCKS,
         random,
     );
     inputs.functions.files = Some(Arc::new(crate::fmt::LocalFiles { folder }));

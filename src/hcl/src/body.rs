@@ -47,6 +47,8 @@ pub struct Attribute {
     pub value_range: Range,
     /// The whole expression.
     pub range: Range,
+    /// Whether it is written as an object, `{ ... }`, and not computed.
+    pub is_object: bool,
     /// In JSON syntax, where each part of the value stands.
     pub places: Places,
 }
@@ -105,7 +107,8 @@ impl Evaluator<'_> {
                     body.blocks.extend(generated);
                 }
                 Item::Block(block) => {
-                    let inner = self.body(&block.body, scope, dynamic);
+                    let known = dynamic && !self.opaque.contains(&block.kind.as_str());
+                    let inner = self.body(&block.body, scope, known);
                     body.blocks.push(self.block_of(block, inner));
                 }
             }
@@ -120,6 +123,7 @@ impl Evaluator<'_> {
             value,
             value_range: self.source.range(syntax.expr.start()),
             range: self.source.range(syntax.expr.span),
+            is_object: matches!(syntax.expr.kind, ExprKind::Object(_)),
             places: Places::default(),
         }
     }

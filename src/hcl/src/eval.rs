@@ -81,6 +81,8 @@ pub(crate) struct Evaluator<'a> {
     pub undeclared: Undeclared,
     pub budget: &'a mut Budget,
     pub problems: Vec<Diagnostic>,
+    /// Blocks in which `dynamic` has no meaning.
+    pub opaque: Vec<&'static str>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -90,7 +92,7 @@ impl<'a> Evaluator<'a> {
         undeclared: Undeclared,
         budget: &'a mut Budget,
     ) -> Evaluator<'a> {
-        Evaluator { source, functions, undeclared, budget, problems: Vec::new() }
+        Evaluator { source, functions, undeclared, budget, problems: Vec::new(), opaque: Vec::new() }
     }
 
     pub fn report(&mut self, summary: &str, detail: impl Into<String>, span: Span) -> Value {
@@ -259,7 +261,11 @@ impl<'a> Evaluator<'a> {
         for (key, expr) in members {
             let name = match key {
                 Key::Name(name) => Some(name.clone()),
-                Key::Computed(key) => self.object_key(key, scope),
+                Key::Computed(key) => self.object_key(key, scope, &MEMBER_KEY),
+                Key::Ambiguous(span) => {
+                    self.report("Ambiguous attribute key", "If this expression is intended to be a reference, wrap it in parentheses. If it's instead intended as a literal name containing periods, wrap it in quotes to create a string literal.", *span);
+                    None
+                }
             };
             let value = self.eval(expr, scope);
             match name {
@@ -272,21 +278,17 @@ impl<'a> Evaluator<'a> {
         if known { Value::object(result) } else { Value::Unknown }
     }
 
-    fn object_key(&mut self, key: &Expr, scope: &Scope<'_>) -> Option<String> {
+    fn object_key(&mut self, key: &Expr, scope: &Scope<'_>, words: &KeyWords) -> Option<String> {
         match self.eval(key, scope) {
             Value::Null => {
-                self.report("Null value as key", "Can't use a null value as a key.", key.span);
+                self.report(words.null.0, words.null.1, key.span);
                 None
             }
             value => match value.convert(&Type::String) {
                 Ok(Value::String(name)) => Some(name),
                 Ok(_) => None,
                 Err(e) => {
-                    self.report(
-                        "Incorrect key type",
-                        format!("Can't use this value as a key: {e}."),
-                        key.span,
-                    );
+                    self.report(words.wrong.0, format!("{}: {e}.", words.wrong.1), key.span);
                     None
                 }
             },
@@ -351,7 +353,7 @@ impl<'a> Evaluator<'a> {
             rounds.items.push(value);
             return;
         };
-        let name = self.object_key(key_expr, scope);
+        let name = self.object_key(key_expr, scope, &FOR_KEY);
         let value = self.eval(&parts.value, scope);
         let Some(name) = name else {
             rounds.known = false;
@@ -539,6 +541,22 @@ impl<'a> Evaluator<'a> {
         Value::Tuple(results)
     }
 }
+
+/// What is said of a key that is none: summary and detail of a null, and of a value that is no text.
+struct KeyWords {
+    null: (&'static str, &'static str),
+    wrong: (&'static str, &'static str),
+}
+
+const MEMBER_KEY: KeyWords = KeyWords {
+    null: ("Null value as key", "Can't use a null value as a key."),
+    wrong: ("Incorrect key type", "Can't use this value as a key"),
+};
+
+const FOR_KEY: KeyWords = KeyWords {
+    null: ("Invalid object key", "Key expression in 'for' expression must not produce a null value."),
+    wrong: ("Invalid object key", "The key expression produced an invalid result"),
+};
 
 /// Results of the rounds of a `for`.
 struct Rounds {

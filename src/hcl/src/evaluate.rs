@@ -26,6 +26,8 @@ pub struct RootBlock {
     pub labels: &'static [&'static str],
     /// How many of them there are.
     pub count: Count,
+    /// Blocks within it whose content only their reader understands; `dynamic` is a word like any other in them.
+    pub opaque: &'static [&'static str],
 }
 
 /// How often a block may stand in a file.
@@ -318,6 +320,7 @@ impl Run<'_> {
             let wanted = |kind: &str| self.inputs.root_blocks.iter().any(|b| b.kind == kind);
             let items = root.syntax.blocks().filter(|b| wanted(&b.kind)).cloned();
             let items = items.map(crate::syntax::Item::Block).collect();
+            evaluator.opaque = self.inputs.root_blocks.iter().flat_map(|b| b.opaque).copied().collect();
             evaluator.body(&BodySyntax { items, span: root.syntax.span }, &scope, true)
         };
         self.problems.append(&mut evaluator.problems);

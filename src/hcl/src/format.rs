@@ -48,31 +48,39 @@ impl Word<'_> {
     }
 }
 
-/// The words of a line, its newline last.
+/// The words of a line, its newline last. A heredoc with all of its text belongs to the line that it begins on.
 struct Line<'t> {
     words: Vec<Word<'t>>,
-    /// Whether it begins within a heredoc, whose text is not ours to move.
-    heredoc: bool,
 }
 
 impl Line<'_> {
-    fn net_brackets(&self, from: usize) -> i32 {
-        self.words[from..].iter().map(Word::brackets).sum()
-    }
-
     /// Where its equals sign stands, if the whole value stands on the line.
     fn assignment(&self) -> Option<usize> {
-        let at =
-            self.words.iter().position(|w| w.kind == Kind::Equal).filter(|at| *at > 0 && !self.heredoc)?;
-        (self.net_brackets(at) == 0).then_some(at)
+        let at = self.words.iter().position(|w| w.kind == Kind::Equal).filter(|at| *at > 0)?;
+        (self.words[at..].iter().map(Word::brackets).sum::<i32>() == 0).then_some(at)
+    }
+
+    /// How many brackets it opens that count for the lines below. What a heredoc opens, it closes.
+    fn net_brackets(&self) -> i32 {
+        let heredoc = self.words.iter().position(|w| w.kind == Kind::OpenHeredoc);
+        let end = match heredoc {
+            Some(at) if self.assignment().is_none() => at,
+            _ => self.words.len(),
+        };
+        self.words[..end].iter().map(Word::brackets).sum()
     }
 
     /// Where the comment behind its other words stands.
     fn comment(&self) -> Option<usize> {
-        self.words
-            .iter()
-            .position(|w| w.kind == Kind::Comment)
-            .filter(|at| *at > 0 && *at + 2 >= self.words.len())
+        let last = self.words.iter().rposition(|w| w.kind != Kind::End)?;
+        let at = match self.words[last].kind {
+            Kind::Newline => {
+                let at = last.checked_sub(1)?;
+                (!self.words[at].text.starts_with("/*")).then_some(at)?
+            }
+            _ => last,
+        };
+        (at > 0 && self.words[at].kind == Kind::Comment).then_some(at)
     }
 
     fn columns(&self, end: usize) -> usize {
@@ -81,28 +89,21 @@ impl Line<'_> {
 }
 
 fn split(text: &str) -> Vec<Line<'_>> {
-    let mut lines = vec![Line { words: Vec::new(), heredoc: false }];
+    let mut lines = vec![Line { words: Vec::new() }];
     let mut end = 0;
-    let mut heredocs = 0usize;
     for token in scan_code(text, Position::START) {
         let (start, stop) = (token.span.start.byte, token.span.end.byte);
         let between = &text[end..start];
-        let word = &text[start..stop];
         end = stop;
-        match token.kind {
-            Kind::OpenHeredoc => heredocs += 1,
-            Kind::CloseHeredoc => heredocs = heredocs.saturating_sub(1),
-            _ => {}
-        }
         if let Some(line) = lines.last_mut() {
             line.words.push(Word {
                 kind: token.kind,
-                text: word,
-                spaces: between.chars().filter(|c| *c == ' ').count(),
+                text: &text[start..stop],
+                spaces: between.chars().filter(|c| matches!(c, ' ' | '\t')).count(),
             });
         }
-        if token.kind != Kind::Comment && word.ends_with('\n') {
-            lines.push(Line { words: Vec::new(), heredoc: heredocs > 0 });
+        if token.kind == Kind::Newline {
+            lines.push(Line { words: Vec::new() });
         }
     }
     lines
@@ -111,8 +112,18 @@ fn split(text: &str) -> Vec<Line<'_>> {
 fn indent(lines: &mut [Line<'_>]) {
     let mut open: Vec<i32> = Vec::new();
     for line in lines {
-        let net = line.net_brackets(0);
+        let net = line.net_brackets();
         let depth = open.len();
+        let Some(first) = line.words.first_mut() else { continue };
+        match first.kind {
+            Kind::Newline => {
+                first.spaces = 0;
+                continue;
+            }
+            // Blanks at the end of the text stay: no line follows for them to disturb.
+            Kind::End => continue,
+            _ => {}
+        }
         if net > 0 {
             open.push(net);
         }
@@ -125,18 +136,15 @@ fn indent(lines: &mut [Line<'_>]) {
             }
             closed -= last;
         }
-        let levels = if net < 0 { open.len() } else { depth };
-        if line.heredoc {
-            continue;
-        }
-        if let Some(first) = line.words.first_mut() {
-            first.spaces = if matches!(first.kind, Kind::Newline | Kind::End) { 0 } else { 2 * levels };
-        }
+        first.spaces = 2 * if net < 0 { open.len() } else { depth };
     }
 }
 
 fn space(line: &mut Line<'_>) {
     for at in 1..line.words.len() {
+        if line.words[at].kind == Kind::End {
+            break;
+        }
         let before = at.checked_sub(2).map(|i| line.words[i].kind);
         let before_in = line.words[at - 1].text == "in" && before == Some(Kind::Ident);
         let wanted = is_spaced(before, &line.words[at - 1], &line.words[at], before_in);
@@ -175,16 +183,33 @@ fn is_spaced(before: Option<Kind>, left: &Word<'_>, right: &Word<'_>, after_in: 
 
 /// Whether a minus behind this makes a number negative, rather than subtracting.
 fn begins_operand(kind: Kind) -> bool {
-    !matches!(
+    use Kind::{
+        And, Bang, Colon, Comma, Equal, EqualEqual, Greater, GreaterEqual, Less, LessEqual, Minus, NotEqual,
+        OpenBrace, OpenBracket, OpenParen, Or, Percent, Plus, Question, Slash, Star,
+    };
+    matches!(
         kind,
-        Kind::Ident
-            | Kind::Number
-            | Kind::CloseParen
-            | Kind::CloseBracket
-            | Kind::CloseBrace
-            | Kind::CloseQuote
-            | Kind::TemplateEnd
-            | Kind::CloseHeredoc
+        OpenParen
+            | OpenBrace
+            | OpenBracket
+            | Equal
+            | Colon
+            | Comma
+            | Question
+            | Plus
+            | Star
+            | Slash
+            | Percent
+            | Minus
+            | EqualEqual
+            | NotEqual
+            | Greater
+            | GreaterEqual
+            | Less
+            | LessEqual
+            | And
+            | Or
+            | Bang
     )
 }
 

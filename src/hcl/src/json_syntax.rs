@@ -164,6 +164,7 @@ pub(crate) fn body<'m>(
             value,
             value_range: range.clone(),
             range,
+            is_object: false,
             places: Places(places),
         });
     }

@@ -136,14 +136,27 @@ impl<'s> Parser<'s> {
         while self.skips(self.tokens[at].kind) {
             at += 1;
         }
-        self.tokens[at]
+        self.with_comment(at)
+    }
+
+    /// The token; a newline begins where the comment before it does.
+    fn with_comment(&self, at: usize) -> Token {
+        let mut token = self.tokens[at];
+        if token.kind == Kind::Newline
+            && let Some(comment) = at.checked_sub(1).map(|before| self.tokens[before])
+            && comment.kind == Kind::Comment
+            && !self.token_text(comment).starts_with("/*")
+        {
+            token.span = comment.span.to(token.span);
+        }
+        token
     }
 
     fn read(&mut self) -> Token {
         while self.skips(self.tokens[self.next].kind) {
             self.next += 1;
         }
-        let token = self.tokens[self.next];
+        let token = self.with_comment(self.next);
         if token.kind != Kind::End {
             self.next += 1;
         }
@@ -193,16 +206,24 @@ impl<'s> Parser<'s> {
                 (Kind::Invalid, ";") => {
                     "The \";\" character is not valid. Use newlines to separate arguments and blocks, and commas to separate items in collection values."
                 }
-                (Kind::Invalid, "&" | "|" | "^" | "~") => "Bitwise operators are not supported.",
-                (Kind::Invalid, "<<") => {
-                    "A heredoc starts with \"<<\" and a name, such as \"<<EOT\", at the end of its line."
+                (Kind::Invalid, "&") => {
+                    "Bitwise operators are not supported. Did you mean boolean AND (\"&&\")?"
                 }
+                (Kind::Invalid, "|") => {
+                    "Bitwise operators are not supported. Did you mean boolean OR (\"||\")?"
+                }
+                (Kind::Invalid, "~") => {
+                    "Bitwise operators are not supported. Did you mean boolean NOT (\"!\")?"
+                }
+                (Kind::Invalid, "^") => "Bitwise operators are not supported.",
                 (Kind::Invalid, _) => "This character is not used within the language.",
                 _ => continue,
             };
             if !told.contains(&detail) {
                 told.push(detail);
-                self.error("Invalid character", detail, token.span);
+                let operator = matches!(text, "&" | "|" | "~" | "^");
+                let summary = if operator { "Unsupported operator" } else { "Invalid character" };
+                self.error(summary, detail, token.span);
             }
         }
     }
@@ -420,6 +441,10 @@ impl<'s> Parser<'s> {
             Kind::CloseBrace => {
                 self.read();
             }
+            Kind::End => {
+                self.unclosed(open);
+                return Err(Failed);
+            }
             Kind::Comma => {
                 return self.fail("Invalid single-argument block definition", "Single-line block syntax can include only one argument definition. To define multiple arguments, use the multi-line block syntax with one argument definition per line.", end.span);
             }
@@ -463,7 +488,7 @@ impl<'s> Parser<'s> {
                     return self.fail(
                         "Unterminated string literal",
                         "Unable to find the closing quote mark before the end of the file.",
-                        open.span,
+                        token.span,
                     );
                 }
             }
@@ -499,6 +524,21 @@ impl<'s> Parser<'s> {
                 return;
             }
             balance(&mut open, token.kind);
+        }
+    }
+
+    /// Skips to the bracket that closes, whatever else does not fit before it, and tells where it stands.
+    pub(super) fn close_after(&mut self, open: Kind, close: Kind) -> Span {
+        let mut nested = 0usize;
+        loop {
+            let token = self.read();
+            match token.kind {
+                kind if kind == open => nested += 1,
+                kind if kind == close && nested == 0 => return token.span,
+                kind if kind == close => nested -= 1,
+                Kind::End => return token.span,
+                _ => {}
+            }
         }
     }
 

@@ -152,11 +152,10 @@ impl<'s> Scanner<'s> {
             b' ' | b'\t' => self.skip(rest.len() - rest.trim_start_matches([' ', '\t']).len()),
             b'\n' => self.take(Kind::Newline, 1),
             b'\r' if rest.starts_with("\r\n") => self.take(Kind::Newline, 2),
-            b'\r' => self.skip(1),
             b'#' => self.take(Kind::Comment, line_length(rest)),
             b'/' if rest.starts_with("//") => self.take(Kind::Comment, line_length(rest)),
-            b'/' if rest.starts_with("/*") => {
-                let length = rest.find("*/").map_or(rest.len(), |end| end + 2);
+            b'/' if rest.starts_with("/*") && rest[2..].contains("*/") => {
+                let length = rest[2..].find("*/").map_or(rest.len(), |end| end + 4);
                 self.take(Kind::Comment, length);
             }
             b'0'..=b'9' => self.take(Kind::Number, number_length(rest)),
@@ -165,7 +164,7 @@ impl<'s> Scanner<'s> {
                 self.modes.push(Mode::Quoted);
             }
             b'{' | b'}' => self.brace(first),
-            b'~' if rest.starts_with("~}") && self.ends_template() => self.template_end(2),
+            b'~' if rest.starts_with("~}") => self.template_end(2),
             b'<' if rest.starts_with("<<") => self.open_heredoc(),
             _ => match ident_length(rest) {
                 0 => self.operator(),
@@ -179,8 +178,11 @@ impl<'s> Scanner<'s> {
     }
 
     fn template_end(&mut self, length: usize) {
+        let ends = self.ends_template();
         self.take(Kind::TemplateEnd, length);
-        self.modes.pop();
+        if ends {
+            self.modes.pop();
+        }
     }
 
     fn brace(&mut self, brace: u8) {
@@ -207,7 +209,7 @@ impl<'s> Scanner<'s> {
             0
         };
         if length == 0 || newline == 0 {
-            return self.take(Kind::Invalid, 2);
+            return self.operator();
         }
         let marker = word[..length].to_string();
         self.take(Kind::OpenHeredoc, 2 + dash + length + newline);
@@ -261,10 +263,8 @@ impl<'s> Scanner<'s> {
         if rest.starts_with('"') {
             self.take(Kind::CloseQuote, 1);
             self.modes.pop();
-        } else if rest.starts_with('\n') {
-            self.take(Kind::QuotedNewline, 1);
-        } else if rest.starts_with("\r\n") {
-            self.take(Kind::QuotedNewline, 2);
+        } else if newlines_length(rest) > 0 {
+            self.take(Kind::QuotedNewline, newlines_length(rest));
         } else {
             self.template_text(Kind::QuotedText, false);
         }
@@ -279,7 +279,8 @@ impl<'s> Scanner<'s> {
         if at_line_start {
             let line = &rest[..line_length(rest)];
             let word = line.trim_end_matches('\r').trim_start();
-            if word.trim_end() == marker {
+            // A marker that nothing follows, not even a newline, ends no heredoc.
+            if word.trim_end() == marker && line.len() < rest.len() {
                 let indent = line.len() - line.trim_start().len();
                 let length = indent + marker.len();
                 self.take(Kind::CloseHeredoc, length);
@@ -326,32 +327,50 @@ impl<'s> Scanner<'s> {
     }
 }
 
+/// Bytes of the newlines that the text begins with.
+fn newlines_length(text: &str) -> usize {
+    let mut length = 0;
+    loop {
+        let rest = &text[length..];
+        match () {
+            () if rest.starts_with('\n') => length += 1,
+            () if rest.starts_with("\r\n") => length += 2,
+            () => return length,
+        }
+    }
+}
+
 fn line_length(text: &str) -> usize {
     text.find('\n').map_or(text.len(), |end| if text[..end].ends_with('\r') { end - 1 } else { end })
 }
 
+/// Bytes of the number that the text begins with, or of what was probably meant to be one: `10.0.0.1` is a single token.
 fn number_length(text: &str) -> usize {
-    let digits = |from: usize| text[from..].bytes().take_while(u8::is_ascii_digit).count();
-    let mut length = digits(0);
-    if text[length..].starts_with('.') && digits(length + 1) > 0 {
-        length += 1 + digits(length + 1);
-    }
-    if text[length..].starts_with(['e', 'E']) {
-        let sign = usize::from(text[length + 1..].starts_with(['+', '-']));
-        let exponent = digits(length + 1 + sign);
-        if exponent > 0 {
-            length += 1 + sign + exponent;
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let (mut at, mut length) = (0, 0);
+    loop {
+        match bytes.get(at) {
+            Some(b'0'..=b'9') => at += 1,
+            Some(b'.') => {
+                at += 1;
+                continue;
+            }
+            Some(b'e' | b'E') if digit(at + 1) => at += 2,
+            Some(b'e' | b'E') if matches!(bytes.get(at + 1), Some(b'+' | b'-')) && digit(at + 2) => at += 3,
+            _ => return length,
         }
+        // A point ends no number: it may be the first of an ellipsis.
+        length = at;
     }
-    length
 }
 
 /// Bytes of the name that the text begins with; 0 when it begins with none.
 pub(crate) fn ident_length(text: &str) -> usize {
     let mut chars = text.char_indices();
     match chars.next() {
-        Some((_, c)) if c.is_alphabetic() || c == '_' => {}
+        Some((_, c)) if unicode_ident::is_xid_start(c) || c == '_' => {}
         _ => return 0,
     }
-    chars.find(|(_, c)| !(c.is_alphanumeric() || *c == '_' || *c == '-')).map_or(text.len(), |(i, _)| i)
+    chars.find(|(_, c)| !(unicode_ident::is_xid_continue(*c) || *c == '-')).map_or(text.len(), |(i, _)| i)
 }

@@ -94,6 +94,8 @@ pub(crate) enum Key {
     /// A bare name.
     Name(String),
     Computed(Expr),
+    /// `a.b`, which may be meant as a name or as a value, and is therefore refused when it is evaluated.
+    Ambiguous(Span),
 }
 
 #[derive(Clone, Debug)]

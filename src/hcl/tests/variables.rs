@@ -8,7 +8,7 @@ use hcl::{
     parse_plain,
 };
 
-const JOB: RootBlock = RootBlock { kind: "job", labels: &["name"], count: Count::One };
+const JOB: RootBlock = RootBlock { kind: "job", labels: &["name"], count: Count::One, opaque: &[] };
 
 fn inputs(text: &str) -> Inputs {
     Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)))

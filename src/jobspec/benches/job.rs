@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-const WEB: &str = include_str!("../tests/data/jobs/web.nomad.hcl");
+const WEB: &str = include_str!("../../../tests/recorded/jobs/web.nomad.hcl");
 
 fn main() {
     divan::main();

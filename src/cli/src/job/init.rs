@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn both_examples_are_jobs() {
         for text in [super::EXAMPLE.to_owned(), super::without_comments(super::EXAMPLE)] {
-            let roots = [hcl::RootBlock { kind: "job", labels: &["name"], count: hcl::Count::One }];
+            let roots = jobspec::ROOT_BLOCKS;
             let inputs = hcl::Inputs::of_file(
                 "example.nomad.hcl",
                 &text,

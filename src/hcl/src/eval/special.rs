@@ -181,6 +181,12 @@ impl Evaluator<'_> {
                         );
                     }
                 },
+                Key::Ambiguous(_) => {
+                    return self.bad_type(
+                        "Object constructor map keys must be attribute names.".to_string(),
+                        argument,
+                    );
+                }
                 Key::Computed(key) => {
                     return self
                         .bad_type("Object constructor map keys must be attribute names.".to_string(), key);

@@ -96,6 +96,11 @@ impl<'s> Parser<'s> {
                 self.recovering = true;
                 Err(Failed)
             }
+            Kind::Less if self.tokens.get(self.next + 1).is_some_and(|next| next.kind == Kind::Less) => self.fail(
+                "Invalid expression",
+                "A heredoc starts with \"<<\" and a name, such as \"<<EOT\", at the end of its line, without a blank behind it.",
+                start.span,
+            ),
             _ => self.fail(
                 "Invalid expression",
                 "Expected the start of an expression, but found an invalid expression token.",
@@ -155,8 +160,16 @@ impl<'s> Parser<'s> {
             name = format!("{name}::{}", self.token_text(part));
             name_span = name_span.to(part.span);
         }
-        if self.peek().kind == Kind::OpenParen {
+        let next = self.peek();
+        if next.kind == Kind::OpenParen {
             return self.call(name, name_span);
+        }
+        if name.contains("::") {
+            return self.fail(
+                "Missing open parenthesis",
+                "Function selector must be followed by an open parenthesis to begin the function call.",
+                next.span,
+            );
         }
         let literal = match name.as_str() {
             "true" => Value::Bool(true),
@@ -210,7 +223,7 @@ impl<'s> Parser<'s> {
         loop {
             let next = self.peek();
             let step = match next.kind {
-                Kind::Dot => self.dot(from),
+                Kind::Dot => self.dot(from, attributes_only),
                 Kind::OpenBracket if !attributes_only => self.within(false, |p| p.index(from)),
                 _ => break,
             };
@@ -236,7 +249,7 @@ impl<'s> Parser<'s> {
         Ok(from)
     }
 
-    fn dot(&mut self, from: Expr) -> Parsed<Expr> {
+    fn dot(&mut self, from: Expr, in_splat: bool) -> Parsed<Expr> {
         let dot = self.read();
         let next = self.peek();
         let text = self.token_text(next).to_string();
@@ -247,13 +260,24 @@ impl<'s> Parser<'s> {
                 Ok(self.with_step(from, Step { span, kind: StepKind::Attribute(text) }))
             }
             // `a.0.1`: the scanner takes the two for one number.
-            Kind::Number if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
-                self.read();
-                Ok(text.split('.').fold(from, |from, part| {
-                    let index = Number::parse(part).unwrap_or_else(Number::zero);
-                    self.with_step(from, Step { span, kind: StepKind::Index(Value::Number(index)) })
-                }))
+            Kind::Number if text.contains('.') => {
+                let (first, second) = text.split_once('.').unwrap_or_default();
+                let full = if in_splat { " with a full splat expression [*]" } else { "" };
+                let detail = format!(
+                    "When using the legacy index syntax, chaining two indexes together is not permitted. Use the proper index syntax{full} instead, like [{first}][{second}]."
+                );
+                self.fail("Invalid legacy index syntax", detail, next.span)
             }
+            Kind::Number => {
+                self.read();
+                let index = Number::parse(&text).unwrap_or_else(Number::zero);
+                Ok(self.with_step(from, Step { span, kind: StepKind::Index(Value::Number(index)) }))
+            }
+            Kind::Star if in_splat => self.fail(
+                "Nested splat expression not allowed",
+                "A splat expression (*) cannot be used inside another attribute-only splat expression.",
+                next.span,
+            ),
             Kind::Star => {
                 self.read();
                 let each = self.deeper(|p| p.traversals(Expr::new(next.span, ExprKind::SplatItem), true))?;
@@ -269,7 +293,8 @@ impl<'s> Parser<'s> {
             let star = self.read();
             let close = self.peek();
             if close.kind != Kind::CloseBracket {
-                return self.fail("Missing close bracket on splat index", "The star for a full splat operator must be immediately followed by a closing bracket (\"]\").", close.span);
+                let place = self.close_after(Kind::OpenBracket, Kind::CloseBracket);
+                return self.fail("Missing close bracket on splat index", "The star for a full splat operator must be immediately followed by a closing bracket (\"]\").", place);
             }
             self.read();
             // What follows belongs to each item, on the terms that hold outside of the brackets.
@@ -281,10 +306,11 @@ impl<'s> Parser<'s> {
         let key = self.expression()?;
         let close = self.peek();
         if close.kind != Kind::CloseBracket {
+            let place = self.close_after(Kind::OpenBracket, Kind::CloseBracket);
             return self.fail(
                 "Missing close bracket on index",
                 "The index operator must end with a closing bracket (\"]\").",
-                close.span,
+                place,
             );
         }
         self.read();
@@ -350,7 +376,7 @@ impl<'s> Parser<'s> {
             if self.peek().kind == Kind::CloseBrace {
                 break;
             }
-            let key = self.key()?;
+            let key = self.key(open)?;
             members.push((key, self.expression()?));
             let separator = self.peek();
             match separator.kind {
@@ -366,21 +392,21 @@ impl<'s> Parser<'s> {
         Ok(Expr::new(open.to(close), ExprKind::Object(members)))
     }
 
-    fn key(&mut self) -> Parsed<Key> {
+    fn key(&mut self, open: Span) -> Parsed<Key> {
         let expr = self.expression()?;
         let separator = self.peek();
         if !matches!(separator.kind, Kind::Equal | Kind::Colon) {
             return match separator.kind {
                 Kind::Newline | Kind::Comma => self.fail("Missing attribute value", "Expected an attribute value, introduced by an equals sign (\"=\").", separator.span),
                 Kind::Ident => self.fail("Missing key/value separator", "Expected an equals sign (\"=\") to mark the beginning of the attribute value. If you intended to given an attribute name containing periods or spaces, write the name in quotes to create a string literal.", separator.span),
-                Kind::End => self.fail("Unterminated object constructor expression", "There is no corresponding closing brace before the end of the file. This may be caused by incorrect brace nesting elsewhere in this file.", expr.span),
+                Kind::End => self.fail("Unterminated object constructor expression", "There is no corresponding closing brace before the end of the file. This may be caused by incorrect brace nesting elsewhere in this file.", open),
                 _ => self.fail("Missing key/value separator", "Expected an equals sign (\"=\") to mark the beginning of the attribute value.", separator.span),
             };
         }
         self.read();
         match expr.kind {
             ExprKind::Traversal { root, steps, .. } if steps.is_empty() => Ok(Key::Name(root)),
-            ExprKind::Traversal { .. } => self.fail("Ambiguous attribute key", "If this expression is intended to be a reference, wrap it in parentheses. If it's instead intended as a literal name containing periods, wrap it in quotes to create a string literal.", expr.span),
+            ExprKind::Traversal { .. } => Ok(Key::Ambiguous(expr.span)),
             ExprKind::Literal(Value::Bool(b)) => Ok(Key::Name(b.to_string())),
             ExprKind::Literal(Value::Null) => Ok(Key::Name("null".to_string())),
             _ => Ok(Key::Computed(expr)),
@@ -420,7 +446,7 @@ impl<'s> Parser<'s> {
                 return self.fail(
                     "Invalid 'for' expression",
                     "Key expression is required when building an object.",
-                    arrow.span,
+                    value.span,
                 );
             }
             (_, false) => {}

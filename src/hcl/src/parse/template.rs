@@ -121,11 +121,10 @@ impl<'s> Parser<'s> {
                 _ => {
                     // Several newline errors tell about the same missing quote; this one tells where it began.
                     self.recovering = false;
-                    return self.fail(
-                        "Unterminated template string",
-                        "No closing marker was found for the string.",
-                        open.span,
-                    );
+                    let begin = self.source.range(open.span);
+                    let detail =
+                        format!("No closing marker was found for the string that begins at {begin}.");
+                    return self.fail("Unterminated template string", detail, token.span);
                 }
             }
         }
@@ -141,17 +140,21 @@ impl<'s> Parser<'s> {
         }
         let expr = self.expression()?;
         self.end_sequence(
+            open,
             "Extra characters after interpolation expression",
             "Expected a closing brace to end the interpolation expression, but found extra characters.",
         )?;
         Ok(Part::Value { expr })
     }
 
-    fn end_sequence(&mut self, summary: &str, detail: &str) -> Parsed<Span> {
+    fn end_sequence(&mut self, open: Token, summary: &str, detail: &str) -> Parsed<Span> {
         let close = self.peek();
         match close.kind {
             Kind::TemplateEnd => Ok(self.read().span),
-            Kind::End => self.fail("Unclosed template interpolation sequence", "There is no closing brace for this interpolation sequence before the end of the file. This might be caused by incorrect nesting inside the given expression.", close.span),
+            Kind::End => self.fail("Unclosed template interpolation sequence", "There is no closing brace for this interpolation sequence before the end of the file. This might be caused by incorrect nesting inside the given expression.", open.span),
+            // The quote that ends the template, which is scanned as one that begins another.
+            Kind::CloseQuote | Kind::OpenQuote if open.kind == Kind::Interpolation => self.fail("Unclosed template interpolation sequence", "There is no closing brace for this interpolation sequence before the end of the quoted template. This might be caused by incorrect nesting inside the given expression.", open.span),
+            Kind::Colon if open.kind == Kind::Interpolation => self.fail(summary, "Template interpolation doesn't expect a colon at this location. If this is a literal sequence for another language, begin it with \"$${\" instead of just \"${\".", close.span),
             _ => self.fail(summary, detail, close.span),
         }
     }
@@ -169,19 +172,27 @@ impl<'s> Parser<'s> {
         Ok(match self.token_text(word) {
             "if" => {
                 let condition = self.expression()?;
-                Part::If { condition, span: to(self.end_sequence(EXTRA, DETAIL)?) }
+                Part::If { condition, span: to(self.end_sequence(open, EXTRA, DETAIL)?) }
             }
-            "else" => Part::Else { span: to(self.end_sequence(EXTRA, DETAIL)?) },
-            "endif" => Part::EndIf { span: to(self.end_sequence(EXTRA, DETAIL)?) },
+            "else" => Part::Else { span: to(self.end_sequence(open, EXTRA, DETAIL)?) },
+            "endif" => Part::EndIf { span: to(self.end_sequence(open, EXTRA, DETAIL)?) },
             "for" => {
                 let (key_name, value_name) = self.for_names()?;
                 let collection = self.expression()?;
-                Part::For { key_name, value_name, collection, span: to(self.end_sequence(EXTRA, DETAIL)?) }
+                Part::For {
+                    key_name,
+                    value_name,
+                    collection,
+                    span: to(self.end_sequence(open, EXTRA, DETAIL)?),
+                }
             }
-            "endfor" => Part::EndFor { span: to(self.end_sequence(EXTRA, DETAIL)?) },
+            "endfor" => Part::EndFor { span: to(self.end_sequence(open, EXTRA, DETAIL)?) },
             other => {
-                let detail = format!("{other:?} is not a valid template directive keyword.");
-                return self.fail("Invalid template directive", detail, word.span);
+                let known = ["if", "else", "endif", "for", "endfor"];
+                let hint = crate::diagnostics::similar_name(other, known);
+                let hint = hint.map(|known| format!(" Did you mean {known:?}?")).unwrap_or_default();
+                let detail = format!("{other:?} is not a valid template control keyword.{hint}");
+                return self.fail("Invalid template control keyword", detail, word.span);
             }
         })
     }
@@ -215,7 +226,7 @@ impl<'s> Parser<'s> {
                 }
                 Some(Part::For { key_name, value_name, collection, span }) => {
                     let rounds = self.deeper(|p| p.sequence_of(parts, close, &[End::For]))?;
-                    let end = self.expect_end(parts, span, "endfor")?;
+                    let end = self.expect_end(parts, span, close, "for")?;
                     let value = Expr::new(span.to(end), ExprKind::Template(rounds));
                     let rounds = ForExpr {
                         key_name,
@@ -229,12 +240,15 @@ impl<'s> Parser<'s> {
                     let rounds = Expr::new(span.to(end), ExprKind::For(Box::new(rounds)));
                     exprs.push(Expr::new(span.to(end), ExprKind::Join(Box::new(rounds))));
                 }
-                Some(Part::Else { .. } | Part::EndIf { .. } | Part::EndFor { .. }) => {
-                    return self.fail(
-                        "Unexpected template directive",
-                        "This directive ends or divides one that was not begun before it.",
-                        span,
-                    );
+                Some(part @ (Part::Else { .. } | Part::EndIf { .. } | Part::EndFor { .. })) => {
+                    let word = match part {
+                        Part::Else { .. } => "else",
+                        Part::EndIf { .. } => "endif",
+                        _ => "endfor",
+                    };
+                    let summary = format!("Unexpected {word} directive");
+                    let detail = "The control directives within this template are unbalanced.";
+                    return self.fail(&summary, detail, span);
                 }
                 None => break,
             }
@@ -252,19 +266,21 @@ impl<'s> Parser<'s> {
             parts.next();
             no = self.sequence_of(parts, close, &[End::If])?;
         }
-        let end = self.expect_end(parts, span, "endif")?;
+        let end = self.expect_end(parts, span, close, "if")?;
         let whole = span.to(end);
         let (yes, no) = (Expr::new(whole, ExprKind::Template(yes)), Expr::new(whole, ExprKind::Template(no)));
         Ok(Expr::new(whole, ExprKind::Conditional(Box::new(Conditional { condition, yes, no }))))
     }
 
-    fn expect_end(&mut self, parts: &mut Parts, begin: Span, word: &str) -> Parsed<Span> {
+    fn expect_end(&mut self, parts: &mut Parts, begin: Span, close: Span, word: &str) -> Parsed<Span> {
         match parts.next() {
             Some(Part::EndIf { span } | Part::EndFor { span }) => Ok(span),
             Some(_) | None => {
-                let detail =
-                    format!("The directive at the start of this sequence has no matching \"{word}\".");
-                self.fail("Unexpected end of template", detail, begin)
+                let begin = self.source.range(begin);
+                let detail = format!(
+                    "The {word} directive at {begin} is missing its corresponding end{word} directive."
+                );
+                self.fail("Unexpected end of template", detail, close)
             }
         }
     }

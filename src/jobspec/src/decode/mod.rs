@@ -4,7 +4,7 @@ mod finish;
 mod values;
 
 use crate::object::Object;
-use crate::schema::{Block, Field, JOB, Kind};
+use crate::schema::{Block, Field, JOB, Kind, MapForm};
 use crate::shape;
 use hcl::{Body, Diagnostic, Range, similar_name};
 use serde_json::{Map, Value};
@@ -12,7 +12,10 @@ use std::borrow::Cow;
 
 /// The blocks that a job file is made of, for [`hcl::Inputs::root_blocks`].
 pub const ROOT_BLOCKS: [hcl::RootBlock; 1] =
-    [hcl::RootBlock { kind: "job", labels: &["name"], count: hcl::Count::One }];
+    [hcl::RootBlock { kind: "job", labels: &["name"], count: hcl::Count::One, opaque: &FREE_BLOCKS }];
+
+/// The blocks that the table leaves to their readers.
+const FREE_BLOCKS: [&str; 2] = ["config", "policy"];
 
 /// Reads a job file. The job is not canonicalised; its unset fields are null or empty.
 ///
@@ -119,6 +122,10 @@ impl<'a> Decoder<'a> {
         for attribute in &body.attributes {
             let Some(field) = block.hcl_field(&attribute.name) else { continue };
             let value = match field.kind {
+                Kind::StringMap | Kind::StringListMap if !body.json && field.map_form == MapForm::Either => {
+                    self.map_argument(field, attribute, body)
+                }
+                Kind::StringMap | Kind::StringListMap if !body.json && field.is_block() => continue,
                 Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free if !body.json => continue,
                 Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free => {
                     let mut path = self.path.clone();
@@ -126,7 +133,8 @@ impl<'a> Decoder<'a> {
                     let found = self.json_blocks(attribute, path, labels(block, field));
                     self.nested(block, field, found)
                 }
-                _ => self.value(field.kind, &attribute.value, &attribute.value_range),
+                _ if matches!(block.name, "Constraint" | "Affinity") => self.compared(field.kind, attribute),
+                _ => self.value(field, &attribute.value, &attribute.value_range),
             };
             if let Some(value) = value {
                 put(field, value);
@@ -134,7 +142,8 @@ impl<'a> Decoder<'a> {
         }
         for field in block.fields.iter().filter(|field| field.is_block() && !field.hcl.is_empty()) {
             let found: Vec<_> = body.blocks_of(field.hcl).map(found).collect();
-            if found.is_empty() {
+            // Where both forms of a map stand, that has been reported.
+            if found.is_empty() || body.attribute(field.hcl).is_some() {
                 continue;
             }
             if let Some(value) = self.nested(block, field, found) {
@@ -153,6 +162,9 @@ impl<'a> Decoder<'a> {
     ) -> Option<Value> {
         let expected = labels(parent, field);
         let found: Vec<_> = found.into_iter().filter(|one| self.labels_fit(field, expected, one)).collect();
+        if parent.name == "Task" && field.hcl == "scaling" {
+            self.refuse_repeated_scaling(&found);
+        }
         match field.kind {
             Kind::Blocks(inner) => {
                 let items = found.iter().map(|one| self.one(parent, field, inner, one));
@@ -196,11 +208,41 @@ impl<'a> Decoder<'a> {
         if parent.name == "Task" && field.hcl == "scaling" {
             self.task_scaling(&mut object, label);
         }
-        if parent.name == "TaskGroup" && field.hcl == "scaling" && crate::object::is_null(&object, "Max") {
+        if parent.name == "TaskGroup" && field.hcl == "scaling" {
+            self.group_scaling(&object, found);
+        }
+        object.into()
+    }
+
+    fn group_scaling(&mut self, scaling: &Object, found: &Found<'_>) {
+        if crate::object::is_null(scaling, "Max") {
             let detail = r#"The argument "max" is required, but no definition was found."#;
             self.report("Missing required argument", detail, found.head.clone());
         }
-        object.into()
+        if let Some(attribute) = found.body.attribute("type")
+            && let kind = crate::object::text(scaling, "Type")
+            && !matches!(kind, "" | "horizontal")
+        {
+            let detail = format!("task group scaling policy had invalid type: {kind:?}");
+            self.report("Invalid group scaling type", detail, attribute.range.clone());
+        }
+    }
+
+    /// A second policy for the same resource of a task.
+    fn refuse_repeated_scaling(&mut self, found: &[Found<'_>]) {
+        let name = |one: &Found<'_>| one.labels.first().map(|(label, _)| label.to_lowercase());
+        for (index, second) in found.iter().enumerate() {
+            let Some(label) = name(second).filter(|label| matches!(label.as_str(), "cpu" | "mem")) else {
+                continue;
+            };
+            if let Some(first) = found[..index].iter().find(|one| name(one).as_ref() == Some(&label)) {
+                let detail = format!(
+                    "Only one scaling {label} block is allowed. Another was defined at {}.",
+                    first.head
+                );
+                self.report(format!("Duplicate scaling {label:?} block"), detail, second.head.clone());
+            }
+        }
     }
 
     fn task_scaling(&mut self, scaling: &mut Object, label: Option<&(String, Range)>) {
@@ -266,9 +308,7 @@ impl<'a> Decoder<'a> {
             let name = attribute.name.as_str();
             let field = block.hcl_field(name);
             // Maps may be written as arguments, which allows keys that are no names.
-            let as_argument = |field: &Field| {
-                !field.is_block() || matches!(field.kind, Kind::StringMap | Kind::StringListMap)
-            };
+            let as_argument = |field: &Field| !field.is_block() || field.map_form == MapForm::Either;
             if field.is_some_and(|field| body.json || as_argument(field)) {
                 continue;
             }
@@ -380,6 +420,7 @@ impl<'a> Decoder<'a> {
             value: value.clone(),
             value_range: place.clone(),
             range: place,
+            is_object: false,
             places: hcl::Places::default(),
         }
     }

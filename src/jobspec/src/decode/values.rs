@@ -3,18 +3,27 @@
 use super::Decoder;
 use crate::duration;
 use crate::object::Object;
-use crate::schema::Kind;
+use crate::schema::{Field, Kind};
 use hcl::{Body, Range, Type};
 use serde_json::{Map, Value};
 
 const SUMMARY: &str = "Unsuitable value type";
+const NULL: &str = "Unsuitable value: null value is not allowed";
 
 impl Decoder<'_> {
-    /// Converts one argument. A null is as good as nothing.
-    pub(super) fn value(&mut self, kind: Kind, value: &hcl::Value, range: &Range) -> Option<Value> {
+    /// Converts one argument. A null is as good as nothing where a field can be unset.
+    pub(super) fn value(&mut self, field: &Field, value: &hcl::Value, range: &Range) -> Option<Value> {
         if value.is_null() {
+            let single = matches!(field.kind, Kind::String | Kind::Int | Kind::Uint | Kind::Bool);
+            if single && !field.pointer && !field.json.is_empty() {
+                self.report(SUMMARY, NULL, range.clone());
+            }
             return None;
         }
+        self.converted(field.kind, value, range)
+    }
+
+    fn converted(&mut self, kind: Kind, value: &hcl::Value, range: &Range) -> Option<Value> {
         match convert(kind, value) {
             Ok(value) => Some(value),
             Err(detail) => {
@@ -24,18 +33,69 @@ impl Decoder<'_> {
         }
     }
 
+    /// Converts an argument of a comparison. These are read by another decoder there: nulls are as good as nothing,
+    /// what failed to evaluate is not reported again, and fractions are cut off.
+    pub(super) fn compared(&mut self, kind: Kind, attribute: &hcl::Attribute) -> Option<Value> {
+        let value = &attribute.value;
+        if value.is_null() || !value.is_wholly_known() {
+            return None;
+        }
+        let wanted = match kind {
+            Kind::Int => Type::Number,
+            Kind::Bool => Type::Bool,
+            _ => Type::String,
+        };
+        match value.clone().convert(&wanted) {
+            Ok(converted) => {
+                let json = converted.to_json();
+                let whole =
+                    json.as_f64().filter(|_| matches!(kind, Kind::Int)).map(|number| number.trunc() as i64);
+                Some(whole.map_or(json, Value::from))
+            }
+            Err(error) => {
+                let detail = format!("Inappropriate value for attribute {:?}: {error}.", attribute.name);
+                self.report("Incorrect attribute value type", detail, attribute.range.clone());
+                None
+            }
+        }
+    }
+
+    /// A map that is written as an argument, which allows keys that are no names; not beside a block of that name.
+    pub(super) fn map_argument(
+        &mut self,
+        field: &Field,
+        attribute: &hcl::Attribute,
+        body: &Body,
+    ) -> Option<Value> {
+        let name = field.hcl;
+        if let Some(block) = body.blocks_of(name).next() {
+            let detail = format!(
+                "{name} may not be defined more than once. Another definition is defined at {}.",
+                attribute.name_range.to(&attribute.range),
+            );
+            self.report(format!("Duplicate {name} block"), detail, block.range.clone());
+        }
+        self.value(field, &attribute.value, &attribute.value_range)
+    }
+
     /// A block that stands for a map.
     pub(super) fn map(&mut self, kind: Kind, body: &Body) -> Option<Value> {
-        for block in &body.blocks {
-            let summary = format!("Unexpected {:?} block", block.kind);
-            self.report(summary, "Blocks are not allowed here.", block.kind_range.clone());
-        }
         let item = if matches!(kind, Kind::StringListMap) { Kind::Strings } else { Kind::String };
         let mut map = Map::with_capacity(body.attributes.len());
         for attribute in &body.attributes {
-            if let Some(value) = self.value(item, &attribute.value, &attribute.value_range) {
+            if attribute.value.is_null() && matches!(item, Kind::String) {
+                self.report(SUMMARY, NULL, attribute.value_range.clone());
+            } else if let Some(value) = self.converted(item, &attribute.value, &attribute.value_range) {
                 map.insert(attribute.name.clone(), value);
             }
+        }
+        // A block is as good as a list of objects, which no map of texts holds.
+        for block in &body.blocks {
+            self.converted(
+                item,
+                &hcl::Value::Tuple(vec![hcl::Value::Object(Default::default())]),
+                &block.open_range,
+            );
         }
         Some(map.into())
     }
@@ -66,25 +126,19 @@ fn convert(kind: Kind, value: &hcl::Value) -> Result<Value, String> {
         }
         (Kind::Uint, hcl::Value::Number(_)) => whole(&converted, "0 and 18446744073709551615", 0),
         (Kind::Strings, hcl::Value::List(_, items)) => {
-            Ok(items.iter().map(text_or_empty).collect::<Vec<_>>().into())
+            if items.iter().any(hcl::Value::is_null) {
+                return Err(NULL.into());
+            }
+            Ok(converted.to_json())
         }
         (Kind::Ints, hcl::Value::List(_, items)) => {
             let items = items.iter().map(|item| whole(item, "0 and 65535", 0));
             items.collect::<Result<Vec<_>, _>>().map(Value::Array)
         }
-        (Kind::StringMap, hcl::Value::Map(_, members)) => Ok(members
-            .iter()
-            .map(|(name, value)| (name.clone(), text_or_empty(value)))
-            .collect::<Map<_, _>>()
-            .into()),
+        (Kind::StringMap, hcl::Value::Map(_, members)) if members.values().any(hcl::Value::is_null) => {
+            Err(NULL.into())
+        }
         _ => Ok(converted.to_json()),
-    }
-}
-
-fn text_or_empty(value: &hcl::Value) -> Value {
-    match value.to_json() {
-        Value::Null => Value::String(String::new()),
-        text => text,
     }
 }
 
@@ -105,21 +159,25 @@ fn convert_duration(value: &hcl::Value) -> Result<Value, String> {
     }
 }
 
-/// A body that its reader alone understands. Nested blocks become lists, one level deeper for each label.
+/// A body that its reader alone understands. Nested blocks become lists, one level deeper for each label, and objects
+/// lists of one, so that both forms of a map come out alike.
 pub(super) fn free(body: &Body) -> Object {
     let mut map = Map::with_capacity(body.attributes.len() + body.blocks.len());
     for attribute in &body.attributes {
-        map.insert(attribute.name.clone(), attribute.value.to_json());
+        let value = attribute.value.to_json();
+        map.insert(attribute.name.clone(), if attribute.is_object { vec![value].into() } else { value });
     }
+    let mut blocks: Vec<(&str, Vec<Value>)> = Vec::new();
     for block in &body.blocks {
         let mut value = Value::Object(free(&block.body));
         for (label, _) in block.labels.iter().rev() {
             value = Value::Object(Map::from_iter([(label.clone(), Value::Array(vec![value]))]));
         }
-        match map.entry(block.kind.clone()).or_insert_with(|| Value::Array(Vec::new())) {
-            Value::Array(list) => list.push(value),
-            other => *other = Value::Array(vec![other.take(), value]),
+        match blocks.iter_mut().find(|(kind, _)| *kind == block.kind) {
+            Some((_, list)) => list.push(value),
+            None => blocks.push((&block.kind, vec![value])),
         }
     }
+    map.extend(blocks.into_iter().map(|(kind, list)| (kind.to_owned(), Value::Array(list))));
     map
 }

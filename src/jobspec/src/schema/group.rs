@@ -54,7 +54,7 @@ pub(super) static GROUP: Block = Block::new(
             "Mode, ports and name service; at most one.",
         )
         .shown_as("Network"),
-        Field::new("meta", "Meta", Kind::StringMap, "Names and texts, over the job's."),
+        Field::new("meta", "Meta", Kind::StringMap, "Names and texts, over the job's.").block_or_argument(),
         Field::new("service", "Services", Kind::Blocks(&SERVICE), "What to announce, and its checks.")
             .shown_as("Service"),
         Field::new(
@@ -327,7 +327,7 @@ static DNS: Block = Block::new(
 static CNI: Block = Block::new(
     "CNIConfig",
     "What a CNI plugin is given.",
-    &[Field::new("args", "Args", Kind::StringMap, "Names and texts for `CNI_ARGS`.")],
+    &[Field::new("args", "Args", Kind::StringMap, "Names and texts for `CNI_ARGS`.").argument()],
 );
 
 static VOLUME: Block = Block::new(

@@ -72,7 +72,8 @@ pub static JOB: Block = Block::new(
         .submitted(),
         Field::new("migrate", "Migrate", Kind::Block(&MIGRATE), "Base of every group's `migrate`.")
             .submitted(),
-        Field::new("meta", "Meta", Kind::StringMap, "Names and texts that tasks see as `NOMAD_META_*`."),
+        Field::new("meta", "Meta", Kind::StringMap, "Names and texts that tasks see as `NOMAD_META_*`.")
+            .block_or_argument(),
         Field::new("ui", "UI", Kind::Block(&UI), "What the web page shows beside the job."),
         Field::new("", "Stop", Kind::Bool, "It is stopped.").pointer().bool(false),
         Field::new("", "ParentID", Kind::String, "The periodic or parameterized job that made it.")

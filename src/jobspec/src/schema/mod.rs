@@ -51,6 +51,8 @@ pub struct Field {
     pub label: bool,
     /// Left out of the API form while it is null.
     pub omit_null: bool,
+    /// Which forms a map has in a job file.
+    pub map_form: MapForm,
     /// How a plan shows it.
     pub diff: Diff,
     /// One line for the reference.
@@ -120,6 +122,17 @@ pub enum Fallback {
     Computed(&'static str),
 }
 
+/// How a map of texts is written in a job file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MapForm {
+    /// `meta { a = "b" }`.
+    Block,
+    /// `args = { a = "b" }`.
+    Argument,
+    /// Either way, but not both.
+    Either,
+}
+
 /// In which form of a job a field exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Form {
@@ -181,6 +194,7 @@ impl Field {
             form: Form::Both,
             label: false,
             omit_null: false,
+            map_form: MapForm::Block,
             diff: Diff::Shown,
             doc,
         }
@@ -246,6 +260,16 @@ impl Field {
         self
     }
 
+    const fn argument(mut self) -> Self {
+        self.map_form = MapForm::Argument;
+        self
+    }
+
+    const fn block_or_argument(mut self) -> Self {
+        self.map_form = MapForm::Either;
+        self
+    }
+
     const fn shown_as(mut self, name: &'static str) -> Self {
         self.diff = Diff::As(name);
         self
@@ -270,17 +294,13 @@ impl Field {
         }
     }
 
-    /// Whether this is written as a block in a job file.
+    /// Whether this may be written as a block in a job file.
     pub fn is_block(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::Block(_)
-                | Kind::Blocks(_)
-                | Kind::BlockMap(_)
-                | Kind::StringMap
-                | Kind::StringListMap
-                | Kind::Free
-        )
+        match self.kind {
+            Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free => true,
+            Kind::StringMap | Kind::StringListMap => self.map_form != MapForm::Argument,
+            _ => false,
+        }
     }
 }
 

@@ -25,13 +25,13 @@ pub(super) static TASK: Block = Block::new(
             .shown_as("Constraint"),
         Field::new("affinity", "Affinities", Kind::Blocks(&AFFINITY), "What a node should rather be.")
             .shown_as("Affinity"),
-        Field::new("env", "Env", Kind::StringMap, "Environment variables."),
+        Field::new("env", "Env", Kind::StringMap, "Environment variables.").block_or_argument(),
         Field::new("service", "Services", Kind::Blocks(&SERVICE), "What to announce, and its checks.")
             .shown_as("Service"),
         Field::new("resources", "Resources", Kind::Block(&RESOURCES), "What it needs."),
         Field::new("restart", "RestartPolicy", Kind::Block(&RESTART), "Over the group's `restart`.")
             .computed("the group's"),
-        Field::new("meta", "Meta", Kind::StringMap, "Names and texts, over the group's."),
+        Field::new("meta", "Meta", Kind::StringMap, "Names and texts, over the group's.").block_or_argument(),
         Field::new("kill_timeout", "KillTimeout", Kind::Duration, "Time between the signal and the kill.")
             .pointer()
             .seconds(5),
@@ -361,7 +361,12 @@ pub(crate) static IDENTITY: Block = Block::new(
         ),
         Field::new("change_signal", "ChangeSignal", Kind::String, "Signal for `signal`."),
         Field::new("env", "Env", Kind::Bool, "Put the token into the environment."),
-        Field::new("extra_claims", "ExtraClaims", Kind::StringMap, "More claims."),
+        Field::new(
+            "extra_claims",
+            "ExtraClaims",
+            Kind::Strings,
+            "Which of the claims that the agents offer are in the token.",
+        ),
         Field::new("file", "File", Kind::Bool, "Write the token to a file."),
         Field::new("filepath", "Filepath", Kind::String, "Which file."),
         Field::new("service_name", "ServiceName", Kind::String, "Service that it belongs to."),

@@ -1,0 +1,136 @@
+//! The forms in which the same thing may be written, those in which it may not, and what each comes out as.
+
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn parse(text: &str) -> Result<Value, String> {
+    let random = Arc::new(|bytes: &mut [u8]| bytes.fill(7));
+    let inputs = hcl::Inputs::of_file("f", text, &jobspec::ROOT_BLOCKS, random);
+    jobspec::parse_hcl(&inputs).map_err(|problems| problems.to_string())
+}
+
+/// A task whose insides begin on the third line.
+fn task(inside: &str) -> Result<Value, String> {
+    let job = parse(&format!("job \"j\" {{ \n group \"g\" {{\n task \"t\" {{\n{inside}\n}}\n}}\n}}\n"))?;
+    Ok(job["TaskGroups"][0]["Tasks"][0].clone())
+}
+
+fn refused(inside: &str) -> String {
+    let problems = task(inside).expect_err(inside);
+    problems.split(';').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_a_driver_is_told_has_one_form_however_it_is_written() {
+    for (inside, wanted) in [
+        ("port_map {\n db = 3306\n}", json!({ "port_map": [{ "db": 3306 }] })),
+        ("port_map = { db = 3306 }", json!({ "port_map": [{ "db": 3306 }] })),
+        ("labels = {}", json!({ "labels": [{}] })),
+        (
+            "mounts = [{ type = \"bind\", o = { a = 1 } }]",
+            json!({ "mounts": [{ "type": "bind", "o": { "a": 1 } }] }),
+        ),
+        ("v = merge({ a = 1 }, { b = 2 })", json!({ "v": { "a": 1, "b": 2 } })),
+        ("v = ({ a = 1 })", json!({ "v": { "a": 1 } })),
+        ("mount {\n a = 1\n}\nmount {\n a = 2\n}", json!({ "mount": [{ "a": 1 }, { "a": 2 }] })),
+        ("l \"x\" \"y\" {\n m = { a = 1 }\n}", json!({ "l": [{ "x": [{ "y": [{ "m": [{ "a": 1 }] }] }] }] })),
+        ("v = null\nw = [1, \"a\", true, 1.5]", json!({ "v": null, "w": [1, "a", true, 1.5] })),
+        // Nothing is known of the insides, so nothing is generated in them.
+        (
+            "dynamic \"mount\" {\n for_each = [\"a\"]\n content {\n source = mount.value\n }\n}",
+            json!({ "dynamic": [{ "mount": [{ "for_each": ["a"], "content": [{ "source": "${mount.value}" }] }] }] }),
+        ),
+    ] {
+        let task = task(&format!("config {{\n{inside}\n}}")).expect(inside);
+        assert_eq!(task["Config"], wanted, "{inside}");
+    }
+}
+
+#[test]
+fn blocks_that_are_left_to_their_readers_are_those_of_the_table() {
+    let mut free: Vec<&str> = Vec::new();
+    for (_, block) in jobspec::schema::blocks() {
+        free.extend(
+            block.fields.iter().filter(|f| matches!(f.kind, jobspec::schema::Kind::Free)).map(|f| f.hcl),
+        );
+    }
+    free.sort_unstable();
+    free.dedup();
+    assert_eq!(free, jobspec::ROOT_BLOCKS[0].opaque);
+}
+
+#[test]
+fn names_and_texts_of_a_task_are_a_block_or_an_argument() {
+    for inside in ["env {\n a = 1\n}", "env = { a = 1 }", "env = { \"a\" : true ? 1 : 2 }"] {
+        assert_eq!(task(inside).expect(inside)["Env"], json!({ "a": "1" }), "{inside}");
+    }
+    assert_eq!(task("meta = { \"a.b\" = true }").expect("a map")["Meta"], json!({ "a.b": "true" }));
+    assert_eq!(task("env = null").expect("nothing")["Env"], Value::Null);
+    assert_eq!(refused("env = { a = 1 }\nenv {\n b = 1\n}"), "f:5,1-4: Duplicate env block");
+    assert_eq!(refused("meta {\n a = 1\n}\nmeta {\n a = 1\n}"), "f:7,1-5: Duplicate meta block");
+    assert_eq!(refused("env {\n \"a\" = 1\n}"), "f:5,2-3: Invalid argument name");
+    assert_eq!(refused("meta {\n a {\n b = 1\n }\n}"), "f:5,4-5: Unsuitable value type");
+    // Elsewhere a map is a block and nothing else.
+    assert_eq!(refused("service {\n meta = { a = 1 }\n}"), "f:5,2-6: Unsupported argument");
+    assert_eq!(
+        refused("artifact {\n source = \"x\"\n options = { a = 1 }\n}"),
+        "f:6,2-9: Unsupported argument"
+    );
+    assert_eq!(refused("config = { a = 1 }"), "f:4,1-7: Unsupported argument");
+}
+
+#[test]
+fn a_null_is_nothing_where_a_field_can_be_unset_and_wrong_elsewhere() {
+    assert_eq!(task("kill_timeout = null\nleader = false").expect("unset")["KillTimeout"], Value::Null);
+    assert_eq!(task("resources {\n cpu = null\n}").expect("unset")["Resources"]["CPU"], Value::Null);
+    assert_eq!(task("constraint {\n attribute = null\n}").expect("unset")["Constraints"][0]["LTarget"], "");
+    assert_eq!(refused("user = null"), "f:4,8-12: Unsuitable value type");
+    assert_eq!(refused("meta = { a = null }"), "f:4,8-9: Unsuitable value type");
+    assert_eq!(refused("env {\n a = null\n}"), "f:5,6-10: Unsuitable value type");
+    assert_eq!(refused("service {\n tags = [null]\n}"), "f:5,9-10: Unsuitable value type");
+}
+
+#[test]
+fn scaling_policies_are_one_for_each_resource() {
+    assert_eq!(
+        refused("scaling \"cpu\" {}\nscaling \"CPU\" {}"),
+        "f:5,1-14: Duplicate scaling \"cpu\" block"
+    );
+    assert_eq!(refused("scaling \"disk\" {}"), "f:4,9-15: Invalid scaling policy name");
+    let group =
+        |inside: &str| parse(&format!("job \"j\" {{\n group \"g\" {{\n scaling {{\n{inside}\n}}\n}}\n}}\n"));
+    assert!(group("max = 3\ntype = \"horizontal\"").is_ok());
+    let problems = group("max = 3\ntype = \"vertical\"").expect_err("of the wrong kind");
+    assert!(problems.starts_with("f:5,8-18: Invalid group scaling type;"), "{problems}");
+    let problems = group("min = 3").expect_err("without a maximum");
+    assert!(problems.starts_with("f:3,2-9: Missing required argument;"), "{problems}");
+}
+
+#[test]
+fn comparisons_take_any_simple_value() {
+    let task = task("affinity {\n attribute = 3\n value = true\n weight = \"7.9\"\n}").expect("an affinity");
+    assert_eq!(
+        task["Affinities"][0],
+        json!({ "LTarget": "3", "Operand": "=", "RTarget": "true", "Weight": 7 })
+    );
+    assert_eq!(refused("affinity {\n weight = \"x\"\n}"), "f:5,11-14: Incorrect attribute value type");
+}
+
+#[test]
+fn old_files_are_still_read() {
+    let job = parse(
+        "job web-1 {\n datacenters = [\"dc1\"]\n task \"t\" {\n driver = \"docker\"\n config {\n image = \"x:1\"\n \
+         logging {\n type = \"syslog\"\n config {\n tag = \"t\"\n }\n }\n }\n resources {\n iops = 1\n disk = 5\n \
+         network {\n mbits = 10\n port \"http\" {}\n port \"admin\" { static = \"80\" }\n }\n }\n \
+         template {\n data = <<EOH\n{{ key \"a\" }} $${A} ${NOMAD_PORT_http}\nEOH\n destination = \"local/x\"\n \
+         vault_grace = \"5s\"\n }\n }\n}\n",
+    )
+    .expect("an old job");
+    assert_eq!((&job["ID"], &job["TaskGroups"][0]["Name"]), (&json!("web-1"), &json!("t")));
+    let task = &job["TaskGroups"][0]["Tasks"][0];
+    assert_eq!(task["Config"]["logging"], json!([{ "type": "syslog", "config": [{ "tag": "t" }] }]));
+    let network = &task["Resources"]["Networks"][0];
+    assert_eq!((&network["MBits"], &network["DynamicPorts"][0]["Label"]), (&json!(10), &json!("http")));
+    assert_eq!(network["ReservedPorts"][0]["Value"], 80);
+    assert_eq!(task["Templates"][0]["EmbeddedTmpl"], "{{ key \"a\" }} ${A} ${NOMAD_PORT_http}\n");
+}
