@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use webpki::KeyUsage;
 
 use crate::{
+    credentials::CredentialsError,
     identity::{Identity, Region, certificate_dns_name, certificate_uri},
     verify::Trust,
 };
@@ -19,8 +20,8 @@ use crate::{
 static ALGORITHM: &SignatureAlgorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
 /// An uncompressed point on P-256.
 const PUBLIC_KEY_LEN: usize = 65;
-/// Certificates are valid from a little before they are made, for peers whose clocks are behind.
-const BACKDATE: Duration = Duration::from_secs(60 * 60);
+/// Certificates are valid from this long before they are made, for peers whose clocks are behind.
+pub const BACKDATE: Duration = Duration::from_secs(60 * 60);
 /// X.509 allows no longer common name.
 const COMMON_NAME_LEN_MAX: usize = 64;
 
@@ -35,6 +36,19 @@ impl Fingerprint {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest.as_ref());
         Self(bytes)
+    }
+}
+
+impl Fingerprint {
+    /// Computes the fingerprint of the first certificate of a PEM text.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn of_pem(pem: &str) -> Result<Self, CredentialsError> {
+        CertificateDer::from_pem_slice(pem.as_bytes())
+            .map(|der| Self::of(&der))
+            .map_err(|error| CredentialsError::Read { what: "certificate", why: error.to_string() })
     }
 }
 

@@ -9,9 +9,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use webpki::KeyUsage;
 
 use crate::{
-    ca::{Authority, AuthorityError, Leaf, LeafKey},
+    ca::{Authority, AuthorityError, Fingerprint, Leaf, LeafKey},
+    error::ReloadError,
     host::Host,
     identity::{CertifiedName, Identity, Region, Role},
+    validity::Validity,
     verify::{Trust, provider},
 };
 
@@ -72,6 +74,7 @@ pub struct Credentials {
     pub(crate) authorities: Authorities,
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
+    provisional: bool,
 }
 
 impl Credentials {
@@ -91,7 +94,7 @@ impl Credentials {
         let chain = read_certificates("certificate", chain_pem)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|error| CredentialsError::Read { what: "key", why: error.to_string() })?;
-        let credentials = Self { identity, authorities, chain, key };
+        let credentials = Self { identity, authorities, chain, key, provisional: false };
         credentials.check(now)?;
         Ok(credentials)
     }
@@ -124,6 +127,17 @@ impl Credentials {
         Self::issued_by(&authority, identity, EPHEMERAL_LIFETIME, host)
     }
 
+    /// Makes what an agent begins with that has no certificate yet: one that nobody stands behind, and trust in nobody. It
+    /// opens the join plane, both ways, and no other.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no entropy.
+    pub fn provisional(identity: Identity, host: &dyn Host) -> Result<Self, CredentialsError> {
+        let made = Self::ephemeral(identity, host)?;
+        Ok(Self { authorities: Authorities::none(), provisional: true, ..made })
+    }
+
     /// Makes a key and has `authority` certify it at once, for the server that holds the authority.
     ///
     /// # Errors
@@ -141,7 +155,7 @@ impl Credentials {
         let chain_pem = authority.issue(&Leaf::for_agent(identity.clone(), lifetime), &key.public(), now)?;
         let authorities = Authorities::none().trust_pem(scope, authority.certificate_pem())?;
         let chain = read_certificates("certificate", &chain_pem)?;
-        let credentials = Self { identity, authorities, chain, key: key.der() };
+        let credentials = Self { identity, authorities, chain, key: key.der(), provisional: false };
         credentials.check(now)?;
         Ok(credentials)
     }
@@ -159,6 +173,34 @@ impl Credentials {
     /// Who the agent is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The authority that stands behind them, if they are more than provisional: it is in the chain that agents of ours
+    /// show, else it is the first one that is trusted for the agent's region.
+    pub(crate) fn issuer(&self) -> Option<Fingerprint> {
+        if self.provisional {
+            return None;
+        }
+        let own = |(scope, _): &&(Scope, CertificateDer<'static>)| scope.covers(&self.identity.region);
+        let shown = self.chain.iter().skip(1).next_back();
+        shown
+            .or_else(|| self.authorities.iter().find(own).map(|(_, der)| der))
+            .map(|der| Fingerprint::of(der))
+    }
+
+    /// Whether they open nothing but the join plane.
+    pub fn is_provisional(&self) -> bool {
+        self.provisional
+    }
+
+    /// From when until when the agent's own certificate is valid.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be read, which a certificate that was accepted always can.
+    pub fn validity(&self) -> Result<Validity, CredentialsError> {
+        let leaf = self.chain.first().ok_or(CredentialsError::Empty { what: "certificate" })?;
+        Validity::of_der(leaf)
     }
 
     fn check(&self, now: Duration) -> Result<(), CredentialsError> {
@@ -186,6 +228,16 @@ impl Credentials {
         Ok(())
     }
 
+    /// Checks that they are for the agent that is to use them; the name is for people and may change.
+    pub(crate) fn check_same_agent(&self, expected: &Identity) -> Result<(), ReloadError> {
+        let found = &self.identity;
+        let of = |identity: &Identity| (identity.node_id, identity.role, identity.region.clone());
+        if of(found) == of(expected) {
+            return Ok(());
+        }
+        Err(ReloadError::OtherAgent { expected: Box::new(expected.clone()), found: Box::new(found.clone()) })
+    }
+
     fn check_name(&self, certified: CertifiedName) -> Result<(), CredentialsError> {
         let identity = &self.identity;
         let node_fits = certified.node_id.is_none_or(|id| id == identity.node_id);
@@ -195,6 +247,14 @@ impl Credentials {
         let node = certified.node_id.map_or_else(|| "any node".to_owned(), |id| id.to_string());
         let found = format!("{} of {} ({node})", certified.role, certified.region);
         Err(CredentialsError::WrongIdentity { found, expected: Box::new(identity.clone()) })
+    }
+}
+
+impl Clone for Credentials {
+    fn clone(&self) -> Self {
+        let Self { identity, authorities, chain, key, provisional } = self;
+        let (identity, authorities, chain) = (identity.clone(), authorities.clone(), chain.clone());
+        Self { identity, authorities, chain, key: key.clone_key(), provisional: *provisional }
     }
 }
 

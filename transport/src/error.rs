@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use crate::plane::Refusal;
+use crate::{identity::Identity, plane::Refusal};
 
 /// Why an agent closes a connection on purpose. The number travels to the peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -198,6 +198,22 @@ pub enum DatagramError {
     /// The connection ended.
     #[error("the connection has ended")]
     Ended(#[source] Closed),
+}
+
+/// Why credentials were not replaced. Those before stay in use.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// They are another agent's.
+    #[error("the credentials are those of {found}, this agent is {expected}")]
+    OtherAgent {
+        /// Who we are.
+        expected: Box<Identity>,
+        /// Whose they are.
+        found: Box<Identity>,
+    },
+    /// TLS can not be set up.
+    #[error("could not set up TLS")]
+    Tls(#[source] rustls::Error),
 }
 
 impl fmt::Display for CloseCode {

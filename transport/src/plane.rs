@@ -1,6 +1,7 @@
 use std::fmt;
 
 use crate::{
+    error::DialError,
     identity::{CertifiedName, ClusterId, Identity, NodeId, Region, Role},
     transport::Expect,
 };
@@ -17,7 +18,7 @@ pub enum Plane {
     Node,
     /// Requests between the servers of different regions.
     Federation,
-    /// A newcomer asks for its certificate. No client certificate is shown.
+    /// A newcomer asks for its certificate. The one who dials shows none. The only plane that clients answer on.
     Join,
 }
 
@@ -140,12 +141,37 @@ pub(crate) fn admit_dialler(
     same_region(plane, own, peer)
 }
 
-/// Decides whether the agent that answered as `peer` is one that `plane` leads to. Only servers listen.
+/// Decides whether the agent that answered as `peer` is one that `plane` leads to. Servers answer; clients do on the join
+/// plane alone, to tell which servers they know.
 pub(crate) fn admit_listener(plane: Plane, own: &Identity, peer: &CertifiedName) -> Result<(), Refusal> {
-    if peer.role != Role::Server {
+    if peer.role != Role::Server && plane != Plane::Join {
         return Err(Refusal::Role { plane, role: peer.role });
     }
     same_region(plane, own, peer)
+}
+
+/// The planes that an agent answers on.
+pub(crate) fn served(role: Role, provisional: bool) -> &'static [Plane] {
+    match (role, provisional) {
+        (Role::Server, false) => &Plane::ALL,
+        (Role::Server, true) | (Role::Client, _) => &[Plane::Join],
+    }
+}
+
+/// Decides whether an agent may dial at all: one without a certificate can only join.
+pub(crate) fn check_dial(plane: Plane, expect: Expect, provisional: bool) -> Result<(), DialError> {
+    let joins = match expect {
+        Expect::Authority(_) | Expect::FirstContact => true,
+        Expect::Admitted | Expect::Node(_) => false,
+    };
+    match (joins, plane) {
+        (true, Plane::Join) => Ok(()),
+        (true, plane) => Err(DialError::Start(format!("the {plane} plane takes no joiner's trust"))),
+        (false, plane) if provisional => {
+            Err(DialError::Start(format!("this agent has no certificate yet, the {plane} plane needs one")))
+        }
+        (false, _) => Ok(()),
+    }
 }
 
 fn same_region(plane: Plane, own: &Identity, peer: &CertifiedName) -> Result<(), Refusal> {
@@ -231,9 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn only_servers_answer() {
+    fn only_servers_answer_except_to_joiners() {
         for plane in Plane::ALL {
-            assert!(admit_listener(plane, &own(), &certified(Role::Client, "here")).is_err());
+            let client = admit_listener(plane, &own(), &certified(Role::Client, "here"));
+            assert_eq!(client.is_ok(), plane == Plane::Join);
             assert!(admit_listener(plane, &own(), &certified(Role::Server, "here")).is_ok());
             assert_eq!(Plane::from_alpn(plane.alpn()), Some(plane));
         }

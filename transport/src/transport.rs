@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 use crate::{
     ca::Fingerprint,
     connection::Opened,
-    error::DialError,
+    credentials::Credentials,
+    error::{DialError, ReloadError},
     identity::{ClusterId, Identity, NodeId},
     plane::Plane,
 };
@@ -19,13 +20,21 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Who this agent is.
     fn identity(&self) -> Identity;
 
-    /// Opens a connection to the server at `addr`, within the handshake timeout. The peer has then accepted us too.
+    /// Opens a connection to the server at `addr` (on the join plane: to any agent), within the handshake timeout. The peer
+    /// has then accepted us too.
     fn dial(
         &self,
         addr: SocketAddr,
         plane: Plane,
         expect: Expect,
     ) -> BoxFuture<'_, Result<Opened, DialError>>;
+
+    /// Uses other credentials for every handshake from then on. Connections that are open stay open.
+    ///
+    /// # Errors
+    ///
+    /// When the credentials are another agent's or TLS can not be set up; those before stay in use.
+    fn reload(&self, credentials: &Credentials) -> Result<(), ReloadError>;
 
     /// Names the cluster that this agent belongs to. From then on it refuses peers of its region that name another.
     fn set_cluster(&self, cluster: ClusterId);

@@ -2,7 +2,8 @@
 //! delays and losses a [`Links`] policy decides. For tests, and for the simulation on paused time.
 //!
 //! What is modelled: delay, loss, cut links (streams stall and then time out, datagrams vanish), crashes without a word,
-//! restarts that peers notice on contact. What is not: TLS (authorities are compared by label), bandwidth, congestion.
+//! restarts that peers notice on contact. What is not: TLS (authorities are compared by fingerprint or label, certificates
+//! do not expire), bandwidth, congestion.
 
 mod end;
 mod links;
@@ -30,10 +31,11 @@ use crate::{
     ca::Fingerprint,
     config::Config,
     connection::Opened,
-    error::{CloseCode, Closed, DialError},
+    credentials::{Credentials, Scope},
+    error::{CloseCode, Closed, DialError, ReloadError},
     greeting::{self, Local},
     host::Host,
-    identity::{Boot, CertifiedName, ClusterId, Identity, Role},
+    identity::{Boot, CertifiedName, ClusterId, Identity, Region},
     plane::{self, Plane},
     transport::{Acceptor, Bound, Expect, Transport},
 };
@@ -65,10 +67,32 @@ struct State {
 struct Attached {
     serial: u64,
     local: Arc<Local>,
-    authority: Fingerprint,
-    /// `None` for a client, which is not dialled.
-    accepted: Option<mpsc::Sender<Opened>>,
+    shows: Shows,
+    accepted: mpsc::Sender<Opened>,
     ends: Vec<Weak<End>>,
+}
+
+/// What stands for an agent's certificates.
+#[derive(Clone, Debug)]
+struct Shows {
+    /// The authority behind its certificate; none while it is provisional.
+    issuer: Option<Fingerprint>,
+    /// The authorities that it trusts.
+    trusts: Vec<(Scope, Fingerprint)>,
+}
+
+impl Shows {
+    fn of(credentials: &Credentials) -> Self {
+        let trusts = credentials.authorities.iter();
+        let trusts = trusts.map(|(scope, der)| (scope.clone(), Fingerprint::of(der))).collect();
+        Self { issuer: credentials.issuer(), trusts }
+    }
+
+    /// Judges a certificate of `issuer` that names an agent of `region`.
+    fn accepts(&self, issuer: Option<Fingerprint>, region: &Region) -> bool {
+        let fits = |(scope, trusted): &(Scope, Fingerprint)| issuer == Some(*trusted) && scope.covers(region);
+        self.trusts.iter().any(fits)
+    }
 }
 
 /// One agent to attach.
@@ -100,11 +124,20 @@ impl Network {
     /// Attaches an agent. One that is there already is replaced as if it had been killed and started again.
     pub fn attach(&self, agent: Agent) -> Bound<Memory> {
         let Agent { identity, authority, boot, config } = agent;
-        let mut addr = config.bind;
         let authority = authority_fingerprint(&authority);
+        let shows = Shows { issuer: Some(authority), trusts: vec![(Scope::AnyRegion, authority)] };
+        self.attach_as(identity, shows, boot, config)
+    }
+
+    /// Attaches an agent with credentials of its own, as [`Quic::bind`](crate::quic::Quic::bind) does.
+    pub fn bind(&self, config: Config, credentials: &Credentials, boot: Boot) -> Bound<Memory> {
+        self.attach_as(credentials.identity.clone(), Shows::of(credentials), boot, config)
+    }
+
+    fn attach_as(&self, identity: Identity, shows: Shows, boot: Boot, config: Config) -> Bound<Memory> {
+        let mut addr = config.bind;
         let local = Arc::new(Local::new(identity, boot, config, self.shared.host.clone()));
         let (accepted, acceptor) = mpsc::channel(ACCEPTED_MAX);
-        let accepted = (local.identity.role == Role::Server).then_some(accepted);
         let (serial, before) = {
             let mut state = self.shared.lock();
             if addr.port() == 0 {
@@ -113,13 +146,13 @@ impl Network {
             }
             state.attached += 1;
             let serial = state.attached;
-            let attached = Attached { serial, local: local.clone(), authority, accepted, ends: Vec::new() };
+            let attached = Attached { serial, local: local.clone(), shows, accepted, ends: Vec::new() };
             (serial, state.agents.insert(addr, attached))
         };
         if let Some(before) = before {
             before.crash();
         }
-        let transport = Memory { shared: self.shared.clone(), local, addr, authority, serial };
+        let transport = Memory { shared: self.shared.clone(), local, addr, serial };
         Bound { transport: Arc::new(transport), acceptor: Acceptor::new(acceptor) }
     }
 
@@ -173,38 +206,36 @@ pub struct Memory {
     shared: Arc<Shared>,
     local: Arc<Local>,
     addr: SocketAddr,
-    authority: Fingerprint,
     serial: u64,
 }
 
 impl Memory {
     async fn dial_now(&self, to: SocketAddr, plane: Plane, expect: Expect) -> Result<Opened, DialError> {
-        let joins = matches!(expect, Expect::Authority(_) | Expect::FirstContact);
-        if joins && plane != Plane::Join {
-            return Err(DialError::Start(format!("the {plane} plane takes no joiner's trust")));
-        }
-        if !self.shared.attached(self.addr, self.serial) {
-            return Err(DialError::Start("this endpoint is closed".into()));
-        }
+        let own = self.own().ok_or_else(|| DialError::Start("this endpoint is closed".into()))?;
+        plane::check_dial(plane, expect, own.issuer.is_none())?;
         self.shared.round_trip(self.addr, to, plane).await;
         let Some(callee) = self.callee(to) else {
             // Nobody there: nothing answers, and the caller's timeout decides.
             return std::future::pending().await;
         };
+        let their_region = &callee.local.identity.region;
         let trusted = match expect {
-            Expect::Admitted | Expect::Node(_) => callee.authority == self.authority,
-            Expect::Authority(fingerprint) => callee.authority == fingerprint,
+            Expect::Admitted | Expect::Node(_) => own.accepts(callee.shows.issuer, their_region),
+            Expect::Authority(fingerprint) => callee.shows.issuer == Some(fingerprint),
             Expect::FirstContact => true,
         };
         if !trusted {
             return Err(DialError::Handshake("the server's certificate is of an unknown authority".into()));
+        }
+        if !plane::served(callee.local.identity.role, callee.shows.issuer.is_none()).contains(&plane) {
+            return Err(DialError::Handshake(format!("the peer does not serve the {plane} plane")));
         }
         let server = CertifiedName::of(&callee.local.identity);
         plane::admit_listener(plane, &self.local.identity, &server).map_err(DialError::Unacceptable)?;
         let certified = (expect != Expect::FirstContact).then_some(server);
         let (ours, theirs) = self.connect(to, plane, &callee)?;
         let shown = (plane != Plane::Join).then(|| CertifiedName::of(&self.local.identity));
-        if shown.is_some() && callee.authority != self.authority {
+        if shown.is_some() && !callee.shows.accepts(own.issuer, &self.local.identity.region) {
             return Err(DialError::Handshake(
                 "our certificate is of an authority unknown to the server".into(),
             ));
@@ -217,11 +248,16 @@ impl Memory {
         greeting::greet_listener(&self.local, Arc::new(ours), plane, certified, expect).await
     }
 
+    fn own(&self) -> Option<Shows> {
+        let state = self.shared.lock();
+        state.agents.get(&self.addr).filter(|own| own.serial == self.serial).map(|own| own.shows.clone())
+    }
+
     fn callee(&self, addr: SocketAddr) -> Option<Callee> {
         let state = self.shared.lock();
         let agent = state.agents.get(&addr)?;
-        let accepted = agent.accepted.clone()?;
-        Some(Callee { local: agent.local.clone(), authority: agent.authority, accepted })
+        let (local, accepted) = (agent.local.clone(), agent.accepted.clone());
+        Some(Callee { local, shows: agent.shows.clone(), accepted })
     }
 
     /// Makes the two ends of a connection and lets each watch over its link.
@@ -260,7 +296,7 @@ impl Memory {
 
 struct Callee {
     local: Arc<Local>,
-    authority: Fingerprint,
+    shows: Shows,
     accepted: mpsc::Sender<Opened>,
 }
 
@@ -285,6 +321,15 @@ impl Transport for Memory {
                 .await
                 .unwrap_or(Err(DialError::TimedOut { after }))
         })
+    }
+
+    fn reload(&self, credentials: &Credentials) -> Result<(), ReloadError> {
+        credentials.check_same_agent(&self.local.identity)?;
+        let mut state = self.shared.lock();
+        if let Some(own) = state.agents.get_mut(&self.addr).filter(|own| own.serial == self.serial) {
+            own.shows = Shows::of(credentials);
+        }
+        Ok(())
     }
 
     fn set_cluster(&self, cluster: ClusterId) {

@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     connection::Opened,
     credentials::Credentials,
-    error::{CloseCode, DialError},
+    error::{CloseCode, DialError, ReloadError},
     greeting::{self, Local},
     host::Host,
     identity::{Boot, CertifiedName, ClusterId, Identity, Role, certificate_dns_name},
@@ -41,7 +41,8 @@ const ACCEPTED_MAX: usize = 64;
 /// How long closing waits for peers to hear of it.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// One UDP port, and all connections of an agent on it. An agent whose role is client dials only.
+/// One UDP port, and all connections of an agent on it. An agent whose role is client, or that has no certificate yet,
+/// answers on the join plane only.
 pub struct Quic {
     local: Arc<Local>,
     endpoint: quinn::Endpoint,
@@ -67,7 +68,7 @@ impl Quic {
         let local = Arc::new(Local::new(credentials.identity.clone(), boot, config, host));
         let endpoint = quinn::Endpoint::new(
             settings::endpoint(&local.config),
-            listens(&local).then(|| tls.server.clone()),
+            Some(tls.server.clone()),
             socket,
             Arc::new(quinn::TokioRuntime),
         )
@@ -81,29 +82,9 @@ impl Quic {
         Ok(Bound { transport, acceptor: Acceptor::new(acceptor) })
     }
 
-    /// Uses other credentials for every handshake from then on. Connections that are open stay open.
-    ///
-    /// # Errors
-    ///
-    /// When the credentials are another agent's or TLS can not be set up; those before stay in use.
-    pub fn reload(&self, credentials: &Credentials) -> Result<(), ReloadError> {
-        let (ours, theirs) = (&self.local.identity, &credentials.identity);
-        let same = ours.node_id == theirs.node_id && ours.role == theirs.role && ours.region == theirs.region;
-        if !same {
-            let (expected, found) = (Box::new(ours.clone()), Box::new(theirs.clone()));
-            return Err(ReloadError::OtherAgent { expected, found });
-        }
-        let tls = Tls::build(credentials, &self.local.config, &self.local.host).map_err(ReloadError::Tls)?;
-        if listens(&self.local) {
-            self.endpoint.set_server_config(Some(tls.server.clone()));
-        }
-        self.tls.store(Arc::new(tls));
-        info!(identity = %ours, "credentials replaced");
-        Ok(())
-    }
-
     async fn dial_now(&self, addr: SocketAddr, plane: Plane, expect: Expect) -> Result<Opened, DialError> {
         let local = &self.local;
+        plane::check_dial(plane, expect, self.tls.load().provisional)?;
         if self.endpoint.open_connections() >= local.config.connections_max {
             return Err(DialError::Start("this agent has as many connections as it may".into()));
         }
@@ -145,17 +126,9 @@ impl Quic {
             Expect::Authority(fingerprint) => ServerTrust::Fingerprint(fingerprint),
             Expect::FirstContact => ServerTrust::FirstContact,
         };
-        if plane != Plane::Join {
-            return Err(DialError::Start(format!("the {plane} plane takes no joiner's trust")));
-        }
         tls::joiner(trust, &self.local.config, &self.local.host)
             .map_err(|error| DialError::Start(error.to_string()))
     }
-}
-
-/// Only servers are dialled; a client has nothing that could be.
-fn listens(local: &Local) -> bool {
-    local.identity.role == Role::Server
 }
 
 impl Transport for Quic {
@@ -179,6 +152,16 @@ impl Transport for Quic {
                 .await
                 .unwrap_or(Err(DialError::TimedOut { after }))
         })
+    }
+
+    fn reload(&self, credentials: &Credentials) -> Result<(), ReloadError> {
+        let ours = &self.local.identity;
+        credentials.check_same_agent(ours)?;
+        let tls = Tls::build(credentials, &self.local.config, &self.local.host).map_err(ReloadError::Tls)?;
+        self.endpoint.set_server_config(Some(tls.server.clone()));
+        self.tls.store(Arc::new(tls));
+        info!(identity = %ours, "credentials replaced");
+        Ok(())
     }
 
     fn set_cluster(&self, cluster: ClusterId) {
@@ -290,22 +273,6 @@ pub enum BindError {
         addr: SocketAddr,
         /// Why.
         source: io::Error,
-    },
-    /// TLS can not be set up.
-    #[error("could not set up TLS")]
-    Tls(#[source] rustls::Error),
-}
-
-/// Why credentials were not replaced. Those before stay in use.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// They are another agent's.
-    #[error("the credentials are those of {found}, this agent is {expected}")]
-    OtherAgent {
-        /// Who we are.
-        expected: Box<Identity>,
-        /// Whose they are.
-        found: Box<Identity>,
     },
     /// TLS can not be set up.
     #[error("could not set up TLS")]

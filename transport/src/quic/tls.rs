@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     credentials::Credentials,
     host::Host,
-    plane::Plane,
+    plane::{self, Plane},
     verify::{ClientVerifier, ServerTrust, ServerVerifier, Trust, provider},
 };
 
@@ -24,6 +24,7 @@ use crate::{
 /// Sessions are never resumed: each handshake shows certificates again, so that rotation and expiry take effect.
 pub(super) struct Tls {
     pub(super) server: quinn::ServerConfig,
+    pub(super) provisional: bool,
     clients: Vec<(Plane, quinn::ClientConfig)>,
 }
 
@@ -43,7 +44,7 @@ impl Tls {
             let own = (plane != Plane::Join).then_some(credentials);
             clients.push((plane, client(own, ServerTrust::Known(trust.clone()), plane, config, host)?));
         }
-        Ok(Self { server, clients })
+        Ok(Self { server, provisional: credentials.is_provisional(), clients })
     }
 
     pub(super) fn client(&self, plane: Plane) -> quinn::ClientConfig {
@@ -72,7 +73,9 @@ fn server(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(ClientVerifier::new(trust)))
         .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())?;
-    tls.alpn_protocols = Plane::ALL.iter().map(|plane| plane.alpn().to_vec()).collect();
+    // A plane that is not offered can not be agreed on: the handshake fails before anything is said.
+    let served = plane::served(credentials.identity().role, credentials.is_provisional());
+    tls.alpn_protocols = served.iter().map(|plane| plane.alpn().to_vec()).collect();
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     let tls = QuicServerConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;

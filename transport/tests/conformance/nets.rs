@@ -15,6 +15,10 @@ use transport::{
 /// A place where agents can be started. Authorities are made by name on first use.
 pub trait Net {
     fn start(&self, agent: &Agent) -> Bound<dyn Transport>;
+    /// Starts an agent that has no certificate yet.
+    fn start_provisional(&self, agent: &Agent) -> Bound<dyn Transport>;
+    /// Starts an agent with these credentials.
+    fn start_with(&self, agent: &Agent, credentials: &Credentials) -> Bound<dyn Transport>;
     fn fingerprint(&self, authority: &str) -> Fingerprint;
 }
 
@@ -72,7 +76,26 @@ impl Quic {
     }
 }
 
+/// An authority that no other test knows, and credentials that it issues.
+pub fn authority() -> Authority {
+    let year = Duration::from_secs(365 * 86_400);
+    Authority::make(Region::new("here").unwrap(), year, TokioHost.unix_time()).unwrap()
+}
+
+pub fn issued(authority: &Authority, agent: &Agent) -> Credentials {
+    let hour = Duration::from_secs(3_600);
+    Credentials::issued_by(authority, agent.identity.clone(), hour, &TokioHost).unwrap()
+}
+
 impl Net for Quic {
+    fn start_provisional(&self, agent: &Agent) -> Bound<dyn Transport> {
+        self.start_with(agent, &Credentials::provisional(agent.identity.clone(), &TokioHost).unwrap())
+    }
+
+    fn start_with(&self, agent: &Agent, credentials: &Credentials) -> Bound<dyn Transport> {
+        quic::Quic::bind(config(agent), credentials, Boot(agent.boot), Arc::new(TokioHost)).unwrap().erase()
+    }
+
     fn start(&self, agent: &Agent) -> Bound<dyn Transport> {
         let host: Arc<dyn Host> = Arc::new(TokioHost);
         let authority = self.authority(agent.authority, &agent.identity.region);
@@ -104,6 +127,14 @@ impl Memory {
 }
 
 impl Net for Memory {
+    fn start_provisional(&self, agent: &Agent) -> Bound<dyn Transport> {
+        self.start_with(agent, &Credentials::provisional(agent.identity.clone(), &TokioHost).unwrap())
+    }
+
+    fn start_with(&self, agent: &Agent, credentials: &Credentials) -> Bound<dyn Transport> {
+        self.network.bind(config(agent), credentials, Boot(agent.boot)).erase()
+    }
+
     fn start(&self, agent: &Agent) -> Bound<dyn Transport> {
         let Agent { identity, authority, boot, .. } = agent.clone();
         let agent = memory::Agent {

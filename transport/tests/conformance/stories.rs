@@ -17,7 +17,7 @@ use transport::{
     Transport, peers,
 };
 
-use crate::nets::{Agent, Net};
+use crate::nets::{Agent, Net, authority, issued};
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
@@ -388,6 +388,72 @@ pub async fn a_joiner_needs_no_certificate(net: &dyn Net) {
     // Trust of a joiner opens nothing else.
     assert!(joiner.transport.dial(addr, Plane::Rpc, Expect::FirstContact).await.is_err());
     assert!(joiner.transport.dial(addr, Plane::Rpc, Expect::Admitted).await.is_err());
+}
+
+pub async fn an_agent_without_a_certificate_can_only_join(net: &dyn Net) {
+    let mut fresh = net.start_provisional(&Agent::server(1));
+    let mut other = net.start_provisional(&Agent::server(2));
+    let mut server = net.start(&Agent::server(3));
+    let addr_of = |bound: &transport::Bound<dyn Transport>| bound.transport.local_addr();
+    let pairs = [(&fresh, addr_of(&server)), (&server, addr_of(&fresh)), (&fresh, addr_of(&other))];
+    for (dialler, addr) in pairs {
+        for plane in Plane::ALL {
+            for expect in [Expect::Admitted, Expect::Node(NodeId([3; 16]))] {
+                let error = dialler.transport.dial(addr, plane, expect).await.unwrap_err();
+                assert!(matches!(error, DialError::Start(_) | DialError::Handshake(_)), "{plane}: {error:?}");
+            }
+        }
+    }
+    for bound in [&mut fresh, &mut other, &mut server] {
+        assert_nobody_came(&mut bound.acceptor).await;
+    }
+    for (dialler, addr) in [(&fresh, addr_of(&other)), (&other, addr_of(&server)), (&server, addr_of(&fresh))]
+    {
+        let dialled = dialler.transport.dial(addr, Plane::Join, Expect::FirstContact).await.unwrap();
+        assert_eq!(dialled.connection.peer(), &Peer::Stranger);
+    }
+}
+
+pub async fn a_certificate_takes_effect_on_the_endpoint_that_waited_for_it(net: &dyn Net) {
+    let authority = authority();
+    let (fresh, old) = (Agent::server(1), Agent::server(2));
+    let mut old_bound = net.start_with(&old, &issued(&authority, &old));
+    let mut bound = net.start_provisional(&fresh);
+    let (addr, old_addr) = (bound.transport.local_addr(), old_bound.transport.local_addr());
+    let join = bound.transport.dial(old_addr, Plane::Join, Expect::FirstContact).await.unwrap();
+    echo(old_bound.acceptor.accept().await.unwrap().inbound);
+
+    let foreign = issued(&authority, &Agent::server(7));
+    assert!(bound.transport.reload(&foreign).is_err(), "another agent's certificate");
+    assert!(bound.transport.dial(old_addr, Plane::Rpc, Expect::Admitted).await.is_err());
+    bound.transport.reload(&issued(&authority, &fresh)).unwrap();
+    let there = bound.transport.dial(old_addr, Plane::Raft, Expect::Admitted).await.unwrap();
+    assert_eq!(there.connection.peer().identity().unwrap().node_id, NodeId([2; 16]));
+    let back = old_bound.transport.dial(addr, Plane::Rpc, Expect::Node(NodeId([1; 16]))).await.unwrap();
+    let accepted = bound.acceptor.accept().await.unwrap();
+    assert_eq!(accepted.connection.peer().identity().unwrap().node_id, NodeId([2; 16]));
+    assert!(back.connection.close_reason().is_none());
+    let answer = join.connection.request("still here".into(), soon()).await;
+    assert_eq!(answer.unwrap(), "still here", "connections that are open stay open");
+}
+
+pub async fn clients_answer_joiners_and_nobody_else(net: &dyn Net) {
+    let authority = authority();
+    let (client, server) = (Agent::client(1), Agent::server(2));
+    let mut client = net.start_with(&client, &issued(&authority, &client));
+    let server = net.start_with(&server, &issued(&authority, &server));
+    let addr = client.transport.local_addr();
+    for plane in [Plane::Raft, Plane::Rpc, Plane::Node, Plane::Federation] {
+        let error = server.transport.dial(addr, plane, Expect::Admitted).await.unwrap_err();
+        let refused = matches!(error, DialError::Handshake(_) | DialError::Unacceptable(_));
+        assert!(refused, "{plane}: {error:?}");
+    }
+    assert_nobody_came(&mut client.acceptor).await;
+    let joiner = net.start_provisional(&Agent::client(3));
+    for expect in [Expect::FirstContact, Expect::Authority(authority.fingerprint())] {
+        joiner.transport.dial(addr, Plane::Join, expect).await.unwrap();
+        assert_eq!(client.acceptor.accept().await.unwrap().connection.peer(), &Peer::Stranger);
+    }
 }
 
 fn cache(transport: Arc<dyn Transport>, connections_max: usize) -> Peers {
