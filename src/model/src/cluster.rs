@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,48 @@ impl Default for SchedulerConfig {
             preempt_batch: false,
             preempt_system: true,
             preempt_sysbatch: false,
+            create_index: 0,
+            modify_index: 0,
+        }
+    }
+}
+
+/// Settings of how the region's servers are kept: who gets a vote, who is removed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AutopilotConfig {
+    /// Remove servers that failed when the others can stand in for them.
+    pub cleanup_dead_servers: bool,
+    /// Silence of the leader after which a server does not count as healthy.
+    pub last_contact_threshold: Duration,
+    /// Entries that a healthy server may be behind.
+    pub max_trailing_logs: u64,
+    /// Voters that must stay, whoever fails.
+    pub min_quorum: u32,
+    /// How long a new server must have been healthy before it gets a vote.
+    pub server_stabilization_time: Duration,
+    /// Accepted for compatibility: servers are not spread over zones.
+    pub enable_redundancy_zones: bool,
+    /// Accepted for compatibility.
+    pub disable_upgrade_migration: bool,
+    /// Accepted for compatibility.
+    pub enable_custom_upgrades: bool,
+    /// Index of its creation.
+    pub create_index: u64,
+    /// Index of its last change.
+    pub modify_index: u64,
+}
+
+impl Default for AutopilotConfig {
+    fn default() -> Self {
+        Self {
+            cleanup_dead_servers: true,
+            last_contact_threshold: Duration::from_millis(200),
+            max_trailing_logs: 250,
+            min_quorum: 0,
+            server_stabilization_time: Duration::from_secs(10),
+            enable_redundancy_zones: false,
+            disable_upgrade_migration: false,
+            enable_custom_upgrades: false,
             create_index: 0,
             modify_index: 0,
         }

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use model::{
-    AllocId, DeploymentId, DesiredTransition, DrainStrategy, EvalId, Evaluation, Job, JobKey, JobSubmission,
-    JoinRole, JoinToken, JoinTokenUse, Namespace, Node, NodeEvent, NodeId, NodePool, NodeStatus,
-    ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
+    AllocId, AutopilotConfig, DeploymentId, DesiredTransition, DrainStrategy, EvalId, Evaluation, Job,
+    JobKey, JobSubmission, JoinRole, JoinToken, JoinTokenUse, Namespace, Node, NodeEvent, NodeId, NodePool,
+    NodeStatus, ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -291,6 +291,13 @@ pub enum Command {
     },
     /// A part of replacing the state by a copy.
     Restore(RestoreStep),
+    /// Settings of how servers are kept.
+    SetAutopilotConfig {
+        /// The settings.
+        config: Named<AutopilotConfig>,
+        /// Refuse unless the settings have this modify index.
+        cas: Option<u64>,
+    },
 }
 
 /// Replacing the state by a copy takes many commands, since a copy is larger than an entry of the log may be. Nothing of

@@ -97,6 +97,7 @@ fn number(command: &Command) -> usize {
         Command::TrustRegion { .. } => 30,
         Command::ForgetRegion { .. } => 31,
         Command::Restore(_) => 32,
+        Command::SetAutopilotConfig { .. } => 33,
     }
 }
 
@@ -108,6 +109,7 @@ fn commands() -> Vec<Command> {
     commands.extend(named_commands());
     commands.extend(join_commands());
     commands.push(Command::Restore(restore_steps()[1].clone()));
+    commands.push(Command::SetAutopilotConfig { config: Named(AutopilotConfig::default()), cas: None });
     commands
 }
 

@@ -36,4 +36,5 @@ pub use self::{
     raft::{Raft, ReadMode, Status},
     snapshot::{SNAPSHOT_VERSION, SnapshotError, check_snapshot},
     types::{LogPoint, Members, Payload, Peer, Record, VoteRecord},
+    wire::sender_of,
 };

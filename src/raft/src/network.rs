@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{Stream, future::BoxFuture, stream::BoxStream};
 use openraft::{
     RPCTypes, RaftNetworkFactory,
     error::{
@@ -10,8 +11,8 @@ use openraft::{
     },
     network::{RPCOption, v2::RaftNetworkV2},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,15 +22,15 @@ use crate::{
     config::SNAPSHOT_DEADLINE,
     journal::Journal,
     snapshot::SnapshotData,
-    types::{Peer, Types, Vote, entry_weight, vote, vote_record},
+    types::{Peer, Types, Vote, vote, vote_record},
     wire::{
         Envelope, WireAppend, WireAppended, WireInstalled, WireMeta, WireSnapshot, WireTransfer,
         WireTransferred, WireVote, WireVoted, decode, encode,
     },
 };
 
-/// Bytes of entries in one message; at least one entry goes, however large.
-const APPEND_BYTES_MAX: usize = 2 << 20;
+mod pipeline;
+
 /// How long entries may take to arrive and become durable elsewhere. Signs of life have their own, shorter deadline, so
 /// this one only has to be longer than a slow disk takes.
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
@@ -40,8 +41,10 @@ pub type SnapshotStream = Box<dyn AsyncRead + Send + Unpin>;
 /// What a message asks for; the receiver passes it to [`crate::Raft::handle`] together with the bytes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RpcKind {
-    /// Store entries, or know that the leader lives.
+    /// Store entries. Those to one target must arrive in the order in which they were first polled.
     Append,
+    /// Know that the leader lives. Small, urgent, and free to overtake.
+    Heartbeat,
     /// Vote.
     Vote,
     /// Tell whether you would vote.
@@ -66,7 +69,8 @@ pub enum NetworkError {
 
 /// Carries messages to other servers. Implemented by the caller; one instance serves all targets.
 pub trait Network: Send + Sync + 'static {
-    /// Sends one message and returns the answer. Messages to one target may overtake each other.
+    /// Sends one message and returns the answer. Many may be under way to one target. Messages may overtake each other,
+    /// but for [`RpcKind::Append`]: one that arrives before its predecessor is refused, and replication starts over.
     fn call(
         &self,
         target: &Peer,
@@ -130,13 +134,25 @@ impl<N: Network> Link<N> {
         decode(&answer).map_err(|reason| RPCError::Network(RaftNetworkError::from_string(reason)))
     }
 
+    /// Sends entries, or none to say that the leader lives. The request is on its way when this is first polled.
+    async fn append(
+        &self,
+        kind: RpcKind,
+        rpc: &AppendEntriesRequest<Types>,
+        option: &RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let deadline = if kind == RpcKind::Heartbeat { option.soft_ttl() } else { APPEND_DEADLINE };
+        let answer: WireAppended = self.ask(kind, WireAppend::new(rpc), deadline).await?;
+        Ok(answer.into())
+    }
+
     fn rpc_error(&self, kind: RpcKind, timeout: Duration, error: &NetworkError) -> RPCError<Types> {
         match error {
             NetworkError::Unreachable(reason) => RPCError::Unreachable(Unreachable::from_string(reason)),
             NetworkError::Failed(reason) => RPCError::Network(RaftNetworkError::from_string(reason)),
             NetworkError::Timeout => {
                 let action = match kind {
-                    RpcKind::Append => RPCTypes::AppendEntries,
+                    RpcKind::Append | RpcKind::Heartbeat => RPCTypes::AppendEntries,
                     RpcKind::Vote | RpcKind::PreVote => RPCTypes::Vote,
                     RpcKind::TransferLeader => RPCTypes::TransferLeader,
                 };
@@ -154,23 +170,22 @@ impl<N: Network> RaftNetworkV2<Types> for Link<N> {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let mut bytes = 0;
-        let fitting = rpc.entries.iter().take_while(|entry| {
-            let first = bytes == 0;
-            bytes += entry_weight(entry);
-            first || bytes <= APPEND_BYTES_MAX
-        });
-        let count = fitting.count();
-        let deadline = if count == 0 { option.soft_ttl() } else { APPEND_DEADLINE };
-        let body = WireAppend::new(&rpc, &rpc.entries[..count]);
-        let answer: WireAppended = self.ask(RpcKind::Append, body, deadline).await?;
-        match AppendEntriesResponse::from(answer) {
-            AppendEntriesResponse::Success if count < rpc.entries.len() => {
-                let last = rpc.entries[..count].last().map(|entry| entry.log_id);
-                Ok(AppendEntriesResponse::PartialSuccess(last.or(rpc.prev_log_id)))
-            }
-            answer => Ok(answer),
-        }
+        let kind = if rpc.entries.is_empty() { RpcKind::Heartbeat } else { RpcKind::Append };
+        self.append(kind, &rpc, &option).await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move { Ok(pipeline::answers(&*self, input, option)) })
     }
 
     async fn vote(

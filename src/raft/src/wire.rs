@@ -9,6 +9,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    error::HandleError,
     log::ClusterMarker,
     types::{
         Command, Entry, LogId, LogPoint, Members, Payload, Record, SnapshotMeta, StoredMembership, Types,
@@ -36,6 +37,27 @@ impl<T> Envelope<T> {
 pub(crate) fn encode<T: Serialize>(message: &T) -> Bytes {
     let out = postcard::to_extend(message, vec![WIRE_VERSION]).expect("plain messages always encode");
     Bytes::from(out)
+}
+
+/// Reads which server a message says that it comes from. Whoever received it must check that claim.
+///
+/// # Errors
+///
+/// When it is no message that this build knows.
+pub fn sender_of(message: &[u8]) -> Result<u64, HandleError> {
+    // The envelope begins with whom it is for and from.
+    let (_to, from): (u64, u64) =
+        decode_start(message).map_err(|reason| HandleError::Malformed { reason })?;
+    Ok(from)
+}
+
+fn decode_start<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match bytes.split_first() {
+        Some((&WIRE_VERSION, rest)) => {
+            postcard::take_from_bytes(rest).map(|(start, _)| start).map_err(|error| error.to_string())
+        }
+        Some(_) | None => decode(bytes),
+    }
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
@@ -93,12 +115,12 @@ pub(crate) struct WireAppend {
 }
 
 impl WireAppend {
-    pub(crate) fn new(request: &AppendEntriesRequest<Types>, entries: &[Entry]) -> Self {
+    pub(crate) fn new(request: &AppendEntriesRequest<Types>) -> Self {
         Self {
             vote: vote_record(&request.vote),
             previous: request.prev_log_id.as_ref().map(point),
             committed: request.leader_commit.as_ref().map(point),
-            entries: entries.iter().map(WireEntry::from).collect(),
+            entries: request.entries.iter().map(WireEntry::from).collect(),
         }
     }
 

@@ -174,7 +174,8 @@ fn watches_of(changes: &Changes) -> BTreeSet<Watch> {
             | ChangedRow::JoinToken(_)
             | ChangedRow::JoinSettings
             | ChangedRow::Region(_)
-            | ChangedRow::Restore { .. } => {}
+            | ChangedRow::Restore { .. }
+            | ChangedRow::AutopilotConfig => {}
         }
     }
     touched

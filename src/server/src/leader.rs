@@ -18,7 +18,10 @@ use state::{Changes, Outcome, Snapshot};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::server::{Inner, SubmitError, Submitted};
+use crate::{
+    members::GossipWord,
+    server::{Inner, SubmitError, Submitted},
+};
 
 /// Evaluations taken into one round. More would make one entry of the log too large.
 const ROUND_EVALS_MAX: usize = 1_024;
@@ -42,6 +45,8 @@ pub enum LeaderInput {
     SessionOpened(NodeId, u64),
     /// It ended.
     SessionClosed(NodeId, u64),
+    /// Gossip says something of a node.
+    Gossip(NodeId, GossipWord),
     /// Remove old records.
     Collect {
         /// All that is over, however young.
@@ -103,7 +108,9 @@ async fn begin(inner: &Inner) -> Result<(), SubmitError> {
     let unavailable = |error: raft::ReadError| SubmitError::Unavailable(error.to_string());
     inner.raft.barrier(ReadMode::Quorum).await.map_err(unavailable)?;
     if inner.hub.snapshot().cluster_id().is_none() {
-        let cluster_id = Uuid::from_u128(inner.env.random_u128());
+        // The same as in greetings and in the log, so that there is one name for a cluster.
+        let random = || raft::ClusterMarker(inner.env.random_u128());
+        let cluster_id = Uuid::from_u128(inner.raft.cluster().unwrap_or_else(random).0);
         let now = Timestamp(inner.env.wall());
         inner.submit(&Command::InitCluster { cluster_id, now }).await?;
     }
@@ -243,6 +250,9 @@ impl Leader {
         for (node, generation) in leader.inner.sessions.generations() {
             leader.session_opened(node, generation);
         }
+        for node in leader.inner.gossip.dead() {
+            leader.live(liveness::Input::GossipDead(node));
+        }
         leader
     }
 
@@ -339,6 +349,9 @@ impl Leader {
                 let session = (self.inner.raft.me().id, generation);
                 self.live(liveness::Input::SessionClosed(node, session));
             }
+            LeaderInput::Gossip(node, GossipWord::Alive) => self.live(liveness::Input::GossipAlive(node)),
+            LeaderInput::Gossip(node, GossipWord::Dead) => self.live(liveness::Input::GossipDead(node)),
+            LeaderInput::Gossip(_, GossipWord::Suspect) => {}
             LeaderInput::Collect { all, done } => {
                 let thresholds = if all { Thresholds::EVERYTHING } else { self.inner.config.thresholds };
                 let inner = self.inner.clone();

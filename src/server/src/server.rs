@@ -9,11 +9,14 @@ use state::{Outcome, Refusal, Snapshot};
 use tokio::sync::mpsc;
 
 use crate::{
+    Replica,
     allocs::Updates,
     events::EventRing,
     hub::{Hub, Waiter, Watch},
     leader::LeaderInput,
     machine::Machine,
+    members::Gossip,
+    peers::Peers,
     sessions::Sessions,
 };
 
@@ -51,6 +54,9 @@ pub(crate) struct Inner {
     pub sessions: Sessions,
     pub updates: Updates,
     pub leader: mpsc::Sender<LeaderInput>,
+    pub me: Replica,
+    pub gossip: Gossip,
+    pub peers: Peers,
 }
 
 /// Why a change did not happen, or may not have.

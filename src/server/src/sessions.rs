@@ -44,7 +44,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Nodes connected to this server. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Sessions {
     nodes: Arc<Mutex<BTreeMap<NodeId, Entry>>>,
     generations: Arc<AtomicU64>,
@@ -72,6 +72,13 @@ struct Dirty {
 }
 
 impl Sessions {
+    /// Makes an empty table. Sessions are numbered from a random number on, so that those of an earlier run of this
+    /// server are never taken for later ones.
+    pub(crate) fn new(env: &runtime::Env) -> Self {
+        let first = env.random_u64() >> 1;
+        Self { nodes: Arc::default(), generations: Arc::new(AtomicU64::new(first)) }
+    }
+
     /// Returns the connection to a node, if it is connected here.
     pub fn connection(&self, node: NodeId) -> Option<Connection> {
         self.nodes.lock().get(&node).map(|entry| entry.connection.clone())

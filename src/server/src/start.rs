@@ -1,19 +1,22 @@
-//! How a server begins.
+//! How a server begins, and how a region does.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use raft::{Network, NetworkError, Peer, Raft, RpcKind, SnapshotStream};
+use raft::{ClusterMarker, Fault, Peer, Raft};
 use runtime::Env;
-use tokio::sync::mpsc;
-use transport::{Opened, Stream};
+use tokio::sync::{mpsc, watch};
+use transport::{ClusterId, Opened, Stream, Transport};
 
 use crate::{
+    Replica,
     allocs::{self, Updates},
     events::EventRing,
     hub::Hub,
     leader,
     machine::Machine,
+    members::Gossip,
+    peers::{self, Peers},
+    region,
     server::{Config, Inner, Server},
     sessions::{self, Sessions},
 };
@@ -24,60 +27,99 @@ const INPUTS_MAX: usize = 4_096;
 /// Why a server could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The log or the snapshots can not be used.
+    /// The log or the snapshots can not be used. See [`raft::OpenError::must_rejoin`] and [`crate::Life::begin_anew`].
     #[error(transparent)]
     Open(#[from] raft::OpenError),
-    /// The region could not be founded.
-    #[error(transparent)]
-    Bootstrap(#[from] raft::BootstrapError),
-}
-
-/// A network without peers: a region of one server.
-#[derive(Debug)]
-pub struct NoPeers;
-
-impl Network for NoPeers {
-    async fn call(&self, target: &Peer, _: RpcKind, _: Bytes, _: Duration) -> Result<Bytes, NetworkError> {
-        Err(NetworkError::Unreachable(format!("this region has one server; {} is not known", target.addr)))
-    }
-
-    async fn send_snapshot(&self, target: &Peer, _: Bytes, _: SnapshotStream) -> Result<Bytes, NetworkError> {
-        Err(NetworkError::Unreachable(format!("this region has one server; {} is not known", target.addr)))
-    }
 }
 
 impl Server {
-    /// Opens the log, restores the state, and begins to take part. With `found`, an empty server founds a region of one.
+    /// Opens the log, restores the state, and begins to take part. An empty server waits: for [`Server::found`], or for
+    /// the leader of a region that makes it a member.
     ///
     /// # Errors
     ///
-    /// When the log can not be used, or the region could not be founded.
-    pub async fn start<N: Network>(
+    /// When the log can not be used.
+    pub async fn start(
         env: &Env,
         config: Config,
         raft_config: raft::Config,
-        me: Peer,
-        network: Arc<N>,
-        found: Option<raft::ClusterMarker>,
+        me: Replica,
+        transport: Arc<dyn Transport>,
     ) -> Result<Self, StartError> {
         let hub = Arc::new(Hub::default());
         let events = Arc::new(EventRing::new(config.event_buffer));
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(env);
+        let gossip = Gossip::default();
+        let peers = Peers::new(env, transport, gossip.follow());
         env.spawn("event-ring", events.clone().fill(hub.clone()));
         env.spawn("session-dispatch", sessions.clone().dispatch(hub.follow()));
-        let raft = Raft::open(raft_config, me.clone(), Machine::new(hub.clone()), network, env).await?;
-        if let Some(marker) = found
-            && !raft.has_state()
-        {
-            raft.bootstrap(&[me], marker).await?;
-        }
+        let machine = Machine::new(hub.clone());
+        let raft = Raft::open(raft_config, me.to_peer(), machine, Arc::new(peers.clone()), env).await?;
         let (updates, batches) = Updates::new();
         let (leader, inputs) = mpsc::channel(INPUTS_MAX);
-        let inner = Inner { env: env.clone(), config, raft, hub, events, sessions, updates, leader };
+        let env_of_inner = env.clone();
+        let inner = Inner {
+            env: env_of_inner,
+            config,
+            raft,
+            hub,
+            events,
+            sessions,
+            updates,
+            leader,
+            me,
+            gossip,
+            peers,
+        };
         let inner = Arc::new(inner);
         env.spawn("alloc-updates", allocs::run(inner.clone(), batches));
         env.spawn("leader", leader::run(inner.clone(), inputs));
+        env.spawn("region", region::run(inner.clone()));
         Ok(Self { inner })
+    }
+
+    /// Founds the region with these servers as voters, this one among them. Only a server that never held anything can,
+    /// and only one server of a region may: who, is agreed on before (`docs/region.md`).
+    ///
+    /// # Errors
+    ///
+    /// When this server has ever held anything, or the members are not such.
+    pub async fn found(
+        &self,
+        founders: &[Replica],
+        marker: ClusterMarker,
+    ) -> Result<(), raft::BootstrapError> {
+        let peers: Vec<Peer> = founders.iter().map(Replica::to_peer).collect();
+        self.inner.raft.bootstrap(&peers, marker).await?;
+        tracing::info!(founders = founders.len(), "region is founded");
+        region::take_membership(&self.inner);
+        Ok(())
+    }
+
+    /// Tells whether this server has ever held anything: a log, a vote, or the name of a cluster.
+    pub fn has_state(&self) -> bool {
+        self.inner.raft.has_state() || self.inner.raft.cluster().is_some()
+    }
+
+    /// Names the cluster that this server belongs to, once it does.
+    pub fn cluster(&self) -> Option<ClusterMarker> {
+        self.inner.raft.cluster()
+    }
+
+    /// This server's part in Raft.
+    pub fn replica(&self) -> &Replica {
+        &self.inner.me
+    }
+
+    /// Follows the reason why this server can not go on, should there ever be one. The process must then end, with
+    /// [`Fault::exit_code`].
+    pub fn fault(&self) -> watch::Receiver<Option<Fault>> {
+        self.inner.raft.fault()
+    }
+
+    /// Serves a connection of the Raft plane until it ends.
+    pub async fn serve_raft(&self, opened: Opened) {
+        peers::serve(self.inner.clone(), opened).await;
     }
 
     /// Serves the connection of a node until it ends. Streams that the node opens go to `streams`.
@@ -108,4 +150,9 @@ impl Server {
     pub async fn stop(&self) {
         self.inner.raft.shutdown().await;
     }
+}
+
+/// Writes the marker of a cluster as the transport names it in greetings.
+pub fn cluster_id(marker: ClusterMarker) -> ClusterId {
+    ClusterId(marker.0.to_be_bytes())
 }

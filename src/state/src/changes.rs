@@ -240,6 +240,14 @@ pub enum Refusal {
         /// The region.
         name: Text,
     },
+    /// The settings of autopilot changed.
+    #[error("autopilot configuration has modify index {found}, not {enforced}")]
+    AutopilotConfigChanged {
+        /// The index that was enforced.
+        enforced: u64,
+        /// The index that the settings have.
+        found: u64,
+    },
     /// The namespace is built in.
     #[error("can not delete default namespace")]
     DefaultNamespace,
@@ -342,6 +350,8 @@ pub enum ChangedRow {
     Region(Text),
     /// What restoring leaves behind, or the whole state with it.
     Restore { installed: bool },
+    /// Settings of how servers are kept.
+    AutopilotConfig,
 }
 
 impl ChangedRow {
@@ -365,6 +375,7 @@ impl ChangedRow {
             Self::JoinSettings => Table::JoinSettings,
             Self::Region(_) => Table::Regions,
             Self::Restore { .. } => Table::Restore,
+            Self::AutopilotConfig => Table::AutopilotConfig,
         }
     }
 }
@@ -504,7 +515,8 @@ impl EventKind {
             | Command::SetJoinSettings { .. }
             | Command::TrustRegion { .. }
             | Command::ForgetRegion { .. }
-            | Command::Restore(_) => return None,
+            | Command::Restore(_)
+            | Command::SetAutopilotConfig { .. } => return None,
         })
     }
 

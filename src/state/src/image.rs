@@ -5,9 +5,9 @@ use std::{
 };
 
 use model::{
-    AllocMetric, AllocRecord, AllocatedResources, Deployment, Evaluation, Job, JobKey, JobSubmission,
-    JobSummary, JoinSettings, JoinToken, Namespace, Node, NodePool, ScalingEvent, SchedulerConfig, Text,
-    Timestamp, TrustedRegion,
+    AllocMetric, AllocRecord, AllocatedResources, AutopilotConfig, Deployment, Evaluation, Job, JobKey,
+    JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node, NodePool, ScalingEvent,
+    SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use protocol::Named;
 use ring::digest::{Context, SHA256};
@@ -395,6 +395,15 @@ map_rows!(
         .get()
         .map_or(Ok(()), |row| put(sink, &Named(SchedulerConfig::clone(row)))),
     |loading, row| loading.state.scheduler_config.set(row.0)
+);
+map_rows!(
+    AutopilotConfig,
+    Named<AutopilotConfig>,
+    |state, sink| state
+        .autopilot_config
+        .get()
+        .map_or(Ok(()), |row| put(sink, &Named(AutopilotConfig::clone(row)))),
+    |loading, row| loading.state.autopilot_config.set(row.0)
 );
 map_rows!(
     Nodes,

@@ -1,9 +1,9 @@
 use std::{ops::Deref, sync::Arc};
 
 use model::{
-    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, JobSubmission,
-    JobSummary, JoinSettings, JoinToken, Namespace, Node, NodeId, NodePool, ScalingEvent, SchedulerConfig,
-    Text, Timestamp, TrustedRegion,
+    AllocId, Allocation, AutopilotConfig, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey,
+    JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node, NodeId, NodePool, ScalingEvent,
+    SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use uuid::Uuid;
 
@@ -110,6 +110,11 @@ impl State {
     /// Returns the settings of the schedulers.
     pub fn scheduler_config(&self) -> &SchedulerConfig {
         self.scheduler_config.row()
+    }
+
+    /// Returns the settings of how servers are kept; a modify index of 0 says that nobody has set them.
+    pub fn autopilot_config(&self) -> &AutopilotConfig {
+        self.autopilot_config.row()
     }
 }
 

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use imbl::OrdMap;
 use model::{
-    Deployment, Evaluation, JobKey, JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node,
-    NodeId, NodePool, ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
+    AutopilotConfig, Deployment, Evaluation, JobKey, JobSubmission, JobSummary, JoinSettings, JoinToken,
+    Namespace, Node, NodeId, NodePool, ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -114,6 +114,8 @@ tables! {
     Regions = 15, "trusted_regions", regions: OrdMap<Text, Arc<TrustedRegion>>;
     /// Where the state came from when it was restored, and the parts of a copy that is on its way.
     Restore = 16, "restore", restore: Single<Restore>;
+    /// Settings of how servers are kept.
+    AutopilotConfig = 17, "autopilot_config", autopilot_config: Single<AutopilotConfig>;
 }
 
 /// What makes a cluster this one.
@@ -164,6 +166,14 @@ impl Single<SchedulerConfig> {
     pub(crate) fn row(&self) -> &SchedulerConfig {
         static DEFAULT: std::sync::LazyLock<SchedulerConfig> =
             std::sync::LazyLock::new(SchedulerConfig::default);
+        self.0.as_deref().unwrap_or(&DEFAULT)
+    }
+}
+
+impl Single<AutopilotConfig> {
+    pub(crate) fn row(&self) -> &AutopilotConfig {
+        static DEFAULT: std::sync::LazyLock<AutopilotConfig> =
+            std::sync::LazyLock::new(AutopilotConfig::default);
         self.0.as_deref().unwrap_or(&DEFAULT)
     }
 }

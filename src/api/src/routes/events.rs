@@ -217,7 +217,12 @@ fn subject(row: &ChangedRow, kind: EventKind) -> Option<Subject> {
         | ChangedRow::PeriodicLaunch(_)
         | ChangedRow::ScalingEvents(_)
         | ChangedRow::Namespace(_)
-        | ChangedRow::SchedulerConfig => None,
+        | ChangedRow::SchedulerConfig
+        | ChangedRow::AutopilotConfig
+        | ChangedRow::JoinToken(_)
+        | ChangedRow::JoinSettings
+        | ChangedRow::Region(_)
+        | ChangedRow::Restore { .. } => None,
     }
 }
 

@@ -32,7 +32,7 @@ impl<S: StateMachine> Raft<S> {
     pub async fn handle(&self, kind: RpcKind, payload: Bytes) -> Result<Bytes, HandleError> {
         let raft = &self.shared.raft;
         match kind {
-            RpcKind::Append => {
+            RpcKind::Append | RpcKind::Heartbeat => {
                 let body: WireAppend = self.open_envelope(&payload, Joining::Allowed).await?;
                 let request = body.into_request().map_err(malformed)?;
                 let answer = raft.append_entries(request).await.map_err(|error| self.stopped(error))?;

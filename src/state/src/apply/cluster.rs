@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use model::{JobKey, JobStatus, Namespace, NodePool, SchedulerConfig, Text, Timestamp};
+use model::{AutopilotConfig, JobKey, JobStatus, Namespace, NodePool, SchedulerConfig, Text, Timestamp};
 use uuid::Uuid;
 
 use super::Writer;
@@ -36,6 +36,23 @@ impl Writer<'_> {
         config.modify_index = self.index;
         self.state.scheduler_config.set(config);
         self.note(ChangedRow::SchedulerConfig);
+        Ok(())
+    }
+
+    pub(super) fn set_autopilot_config(
+        &mut self,
+        config: &AutopilotConfig,
+        cas: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let found = self.state.autopilot_config();
+        if let Some(enforced) = cas.filter(|enforced| *enforced != found.modify_index) {
+            return Err(Refusal::AutopilotConfigChanged { enforced, found: found.modify_index });
+        }
+        let mut config = config.clone();
+        config.create_index = if found.create_index == 0 { self.index } else { found.create_index };
+        config.modify_index = self.index;
+        self.state.autopilot_config.set(config);
+        self.note(ChangedRow::AutopilotConfig);
         Ok(())
     }
 

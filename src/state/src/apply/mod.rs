@@ -98,6 +98,7 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
         Command::TrustRegion { region } => writer.trust_region(&region.0),
         Command::ForgetRegion { name } => writer.forget_region(name)?,
         Command::Restore(step) => writer.restore(step)?,
+        Command::SetAutopilotConfig { config, cas } => writer.set_autopilot_config(&config.0, *cas)?,
     }
     writer.put_evals(evals_beside(command));
     Ok(outcome)
@@ -140,6 +141,7 @@ fn evals_beside(command: &Command) -> &[Evaluation] {
         | Command::SetJoinSettings { .. }
         | Command::TrustRegion { .. }
         | Command::ForgetRegion { .. }
-        | Command::Restore(_) => &[],
+        | Command::Restore(_)
+        | Command::SetAutopilotConfig { .. } => &[],
     }
 }

@@ -12,7 +12,7 @@ use client::{Client, Servers, Session};
 use driver::Driver;
 use model::{NodeId, Timestamp};
 use runtime::Env;
-use server::{NoPeers, Server};
+use server::{Life, Replica, Server};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -68,7 +68,7 @@ pub async fn start(env: &Env, options: Options, monitor: Monitor) -> anyhow::Res
     let ids = Ids::keep(env, &dirs)?;
     let (transport, acceptor) = open_transport(env, &options, &dirs, &ids)?;
     let server = match &options.server {
-        Some(wanted) => Some(start_server(env, &options, wanted, &dirs, &ids).await?),
+        Some(wanted) => Some(start_server(env, &options, wanted, &dirs, &ids, transport.clone()).await?),
         None => None,
     };
     let upstream = watch::Sender::new(None);
@@ -265,6 +265,7 @@ async fn start_server(
     wanted: &ServerOptions,
     dirs: &Dirs,
     ids: &Ids,
+    transport: Arc<dyn Transport>,
 ) -> anyhow::Result<Server> {
     if wanted.bootstrap_expect > 1 || !wanted.join.is_empty() {
         return Err(anyhow!(
@@ -282,9 +283,13 @@ async fn start_server(
         None => raft::Storage::Memory(raft::MemoryDisk::default()),
     };
     let raft_config = raft::Config::check(&raw, storage, raft::IoMode::Thread)?;
-    let (high, _) = ids.node.as_u64_pair();
+    let life = match dirs.lasting("server/life") {
+        Some(path) => Life::keep(&path)?,
+        None => Life::FIRST,
+    };
     let name = format!("{}.{}", options.name, options.region);
-    let me = raft::Peer { id: high.max(1), addr: options.advertise.rpc.to_string(), name };
+    let node_id = transport::NodeId(*ids.node.as_bytes());
+    let me = Replica { node_id, life, name, rpc_addr: options.advertise.rpc };
     let config = server::Config {
         region: options.region.clone(),
         name: options.name.clone(),
@@ -294,8 +299,11 @@ async fn start_server(
         gc_interval: wanted.gc_interval,
         event_buffer: wanted.event_buffer,
     };
-    let marker = raft::ClusterMarker(env.random_u128());
-    Ok(Server::start(env, config, raft_config, me, Arc::new(NoPeers), Some(marker)).await?)
+    let server = Server::start(env, config, raft_config, me.clone(), transport).await?;
+    if !server.has_state() {
+        server.found(&[me], raft::ClusterMarker(env.random_u128())).await?;
+    }
+    Ok(server)
 }
 
 /// What a client is started with.
@@ -392,7 +400,11 @@ async fn accept_all(env: Env, server: Server, mut acceptor: Acceptor, streams: m
             Plane::Rpc => {
                 env.spawn("agent-requests", forward_streams(opened, streams.clone()));
             }
-            Plane::Raft | Plane::Federation | Plane::Join => {
+            Plane::Raft => {
+                let server = server.clone();
+                env.spawn("raft-connection", async move { server.serve_raft(opened).await });
+            }
+            Plane::Federation | Plane::Join => {
                 tracing::warn!(peer = %opened.connection.peer(), plane = %opened.connection.plane(), "plane is not served yet");
             }
         }
