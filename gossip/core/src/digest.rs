@@ -1,8 +1,11 @@
 //! What a member says about itself.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::member::Incarnation;
 
 /// Most bytes of an encoded digest. A digest travels beside other news in one packet of 1,300 bytes or so, and every
 /// member keeps the digest of every other.
@@ -109,5 +112,68 @@ impl Digest {
     /// Whether nothing but the load differs.
     pub(crate) fn differs_in_load_only(&self, other: &Self) -> bool {
         Self { load: 0, ..self.clone() } == Self { load: 0, ..other.clone() }
+    }
+}
+
+/// Orders what a member says: by its life, then by how often it changed its mind in it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub(crate) struct Stamp {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) version: u32,
+}
+
+/// A digest as packets carry it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Saying {
+    pub(crate) stamp: Stamp,
+    /// Passed on as it came, with all that is not understood.
+    pub(crate) raw: Bytes,
+}
+
+/// A digest that is kept: as it came, and as far as it is understood.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) stamp: Stamp,
+    pub(crate) raw: Bytes,
+    /// Absent when a later version wrote it in a way that shares nothing with ours.
+    pub(crate) digest: Option<Arc<Digest>>,
+}
+
+impl Told {
+    pub(crate) fn keep(saying: &Saying) -> Self {
+        // A copy, since the bytes may be a small part of a long list.
+        let raw = Bytes::copy_from_slice(&saying.raw);
+        Self { stamp: saying.stamp, digest: Digest::decode(&raw).ok().map(Arc::new), raw }
+    }
+
+    pub(crate) fn saying(&self) -> Saying {
+        Saying { stamp: self.stamp, raw: self.raw.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_that_does_not_fit_is_refused() {
+        let mut digest = Digest::default();
+        digest.tags.insert("long".into(), "x".repeat(DIGEST_BYTES_MAX));
+        assert!(matches!(digest.encode(), Err(DigestError::TooLarge { bytes }) if bytes > DIGEST_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_format_of_the_future_is_named() {
+        assert_eq!(Digest::decode(&[9, 1, 2]), Err(DigestError::Format { format: 9 }));
+        assert_eq!(Digest::decode(&[]), Err(DigestError::Malformed));
+    }
+
+    #[test]
+    fn only_load_counts_as_load() {
+        let idle = Digest::default();
+        let busy = Digest { load: 7, ..Digest::default() };
+        let draining = Digest { flags: Flags { draining: true, leaving: false }, ..Digest::default() };
+        assert!(idle.differs_in_load_only(&busy));
+        assert!(!idle.differs_in_load_only(&draining));
     }
 }

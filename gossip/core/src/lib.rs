@@ -10,14 +10,30 @@
 //!
 //! Read [`Gossip`] first, then [`Input`] and [`Output`]. The picture is in `docs/gossip.md`.
 
+pub mod simulation;
+
+mod cap;
 mod config;
+mod contact;
+mod detect;
 mod digest;
+mod directory;
 mod gossip;
+mod health;
+mod identity;
 mod member;
+mod packets;
+mod repair;
+mod spread;
 mod step;
+mod table;
+mod timers;
+mod wire;
 
 pub use config::{Config, ConfigError};
 pub use digest::{DIGEST_BYTES_MAX, Digest, DigestError, Flags, Role};
-pub use gossip::{Gossip, NewGossipError, SyncError};
+pub use directory::Directory;
+pub use gossip::{Gossip, NewGossipError};
 pub use member::{Incarnation, Me, Member, MemberId, Status};
+pub use repair::SyncError;
 pub use step::{Counters, Event, Input, LeavePrune, Output};
