@@ -1,0 +1,8 @@
+//! Several drivers on a network in memory, on a clock that the tests move; and two of them on real sockets.
+
+mod cluster;
+mod hostile;
+mod keys;
+mod locating;
+mod membership;
+mod sockets;
