@@ -26,7 +26,7 @@ pub enum Dropped {
     Region,
     /// Of another cluster.
     Cluster,
-    /// Sealed by ourselves: it was sent back to us, or another agent has our node id.
+    /// Sealed by ourselves: we joined by our own address, or a packet was sent back to us.
     Own,
     /// Sealed with a key that is not in the ring.
     UnknownKey,

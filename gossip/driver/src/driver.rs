@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use crate::{
     config::{Config, Pool, StartError},
     counters::Dropped,
-    event::Event,
+    event::{self, Event},
     handle::{Handle, Shared},
     host::Host,
     locate::{self, Allowance, Located, Message, Token},
@@ -31,7 +31,8 @@ use crate::{
     socket::Socket,
 };
 
-/// Packets that wait for the system to take them. A member sends some tens a second; a synchronisation some hundreds at once.
+/// Packets that wait for the system to take them. A member sends some tens a second; a synchronisation some hundreds at
+/// once.
 const OUTBOX_MAX: usize = 1_024;
 /// Requests of handles that wait; whoever asks then waits too.
 pub(crate) const COMMANDS_MAX: usize = 64;
@@ -53,7 +54,8 @@ const BUFFER: usize = 2_048;
 /// What a handle asks of the task.
 pub(crate) type Command = Box<dyn FnOnce(&mut Driver) + Send>;
 
-/// Sockets, timers and encryption around gossip-core. [`Driver::start`] is the way in; the rest goes through the [`Handle`].
+/// Sockets, timers and encryption around gossip-core. [`Driver::start`] is the way in; the rest goes through the
+/// [`Handle`].
 pub struct Driver {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) config: Config,
@@ -95,8 +97,8 @@ enum Happened {
 }
 
 impl Driver {
-    /// Starts a driver on a bound socket. Pools may be opened later too: an agent answers where to join before it has keys.
-    /// The task ends when the last handle is dropped, or by [`Handle::stop`].
+    /// Starts a driver on a bound socket. Pools may be opened later too: an agent answers where to join before it has
+    /// keys. The task ends when the last handle is dropped, or by [`Handle::stop`].
     ///
     /// # Errors
     ///
@@ -332,9 +334,7 @@ impl Driver {
             self.drop_packet(reason, None, None);
         }
         for event in events {
-            if let Event::Member { pool, change: gossip_core::Event::Doubled { addr } } = &event {
-                warn!(%pool, %addr, "another agent uses our node id: two agents share one data directory");
-            }
+            event::log(&event);
             // Nobody has to listen.
             let _ = self.shared.events.send(event);
         }
@@ -373,13 +373,17 @@ impl Driver {
         let error = error.map(tracing::field::display);
         let peer = peer.map(tracing::field::display);
         match reason {
-            // Strangers, scanners and repetitions of the network; nothing that an operator has to act on.
-            Dropped::Foreign | Dropped::Pool | Dropped::Replayed | Dropped::Sync | Dropped::Locate => {
+            // Strangers, scanners, echoes and repetitions of the network; nothing that an operator has to act on.
+            Dropped::Foreign
+            | Dropped::Pool
+            | Dropped::Own
+            | Dropped::Replayed
+            | Dropped::Sync
+            | Dropped::Locate => {
                 debug!(reason = reason.name(), peer, count, "dropped gossip packets");
             }
             Dropped::Region
             | Dropped::Cluster
-            | Dropped::Own
             | Dropped::UnknownKey
             | Dropped::Forged
             | Dropped::OutboxFull

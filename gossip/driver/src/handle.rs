@@ -74,7 +74,7 @@ impl Shared {
 pub enum Whom {
     /// The member with this id.
     Id(MemberId),
-    /// Every failed or left member of this name, or every member when none of them failed. Nomad's `name.region` is
+    /// Every failed or left member of this name, or every one of this name when none is gone. Nomad's `name.region` is
     /// understood.
     Name(String),
 }
@@ -172,8 +172,8 @@ impl Handle {
         self.local_addr
     }
 
-    /// Everyone whom a pool remembers, ourselves included, by id: alive, suspected, failed and left. Empty while the pool is not open.
-    /// A pool of more than some hundred members shows its changes some milliseconds late.
+    /// Everyone whom a pool remembers, ourselves included, by id: alive, suspected, failed and left. Empty while the
+    /// pool is not open. A pool of more than some hundred members shows its changes some milliseconds late.
     pub fn members(&self, kind: PoolKind) -> Arc<Vec<Member>> {
         self.shared.members[kind.index()].load_full()
     }
@@ -227,8 +227,8 @@ impl Handle {
         self.feed(kind, Input::Join(addrs)).await
     }
 
-    /// Leaves on purpose, and waits until others know or `patience` is over. The driver runs on, so that it can pass the word
-    /// on; [`Handle::stop`] ends it.
+    /// Leaves on purpose, and waits until others know or `patience` is over. The driver runs on, so that it can pass the
+    /// word on; [`Handle::stop`] ends it.
     ///
     /// # Errors
     ///
@@ -247,8 +247,8 @@ impl Handle {
         }
     }
 
-    /// Declares that members left, as an operator does with ones that will not come back. Returns how many were meant; one
-    /// that is alive refutes it.
+    /// Declares that members left, as an operator does with ones that will not come back. Returns how many were meant;
+    /// one that is alive refutes it.
     ///
     /// # Errors
     ///
@@ -294,8 +294,8 @@ impl Handle {
         self.on(kind, |pool, now| pool.set_digest(now, digest)).await
     }
 
-    /// Names the cluster, once it is founded: from here on packets of another cluster are dropped. Packets that name none are taken,
-    /// so that an agent that has just been founded hears those that will be.
+    /// Names the cluster, once it is founded: from here on packets of another cluster are dropped. Packets that name
+    /// none are taken, so that an agent that has just been founded hears those that will be.
     ///
     /// # Errors
     ///
@@ -426,13 +426,8 @@ impl Handle {
     ///
     /// When it is no answer.
     pub async fn sync_finish(&self, kind: PoolKind, answer: Bytes) -> Result<Bytes, PoolError<SyncError>> {
-        let back = self.on(kind, {
-            let answer = answer.clone();
-            move |pool, _| pool.gossip.sync_return(&answer)
-        });
-        let back = back.await?;
-        self.seed(kind, answer).await?;
-        Ok(back)
+        self.seed(kind, answer.clone()).await?;
+        self.on(kind, move |pool, _| pool.gossip.sync_return(&answer)).await
     }
 
     /// Takes the last message of a synchronisation.

@@ -1,13 +1,14 @@
 //! Sockets, timers and encryption around `gossip-core`: the part of gossip that does.
 //!
-//! One task owns one UDP socket and up to two pools on it: the agents of a region, and the servers of all regions. Packets
-//! are sealed under a key ring that changes without a pause; who has no key learns nothing and changes nothing, but may ask where the transport listens.
+//! One task owns one UDP socket and up to two pools on it: the agents of a region, and the servers of all regions.
+//! Packets are sealed under a key ring that changes without a pause; who has no key learns nothing and changes nothing,
+//! but may ask where the transport listens.
 //!
 //! This crate never decides who is alive (that is `gossip-core`), never sends a key, never opens a stream, and never waits
 //! for a disk longer than a moment. Time is tokio's, tasks and chance are the [`Host`]'s, and the [`Socket`] is a trait,
 //! so that a simulation can run it.
 //!
-//! Read [`Driver::start`] first, then [`Handle`] and [`Event`].
+//! Read [`Driver::start`] first, then [`Handle`] and [`Event`]. The picture is in `docs/gossip-packets.md`.
 
 mod config;
 mod counters;

@@ -1,9 +1,9 @@
 //! "Which port does your transport listen on?": asked of a gossip port by who has no key yet.
 //!
-//! Nomad's configurations name the gossip port in `retry_join`; joining happens over the transport. So a gossip port answers
-//! one small question without a key. The question is longer than any answer and a source gets few answers a second, so that nobody can
-//! make an agent send a third party more than was sent to it. The answer is not proof of anything: whoever joins
-//! proves to each other over the transport who they are.
+//! Nomad's configurations name the gossip port in `retry_join`; joining happens over the transport. So a gossip port
+//! answers one small question without a key. The question is longer than any answer and a source gets few answers a
+//! second, so that nobody can make an agent send a third party more than was sent to it. The answer is not proof of
+//! anything: whoever joins proves to each other over the transport who they are.
 
 use std::{
     collections::HashMap,

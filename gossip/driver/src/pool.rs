@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use gossip_core::{Digest, DigestError, Gossip, Incarnation, Input, Member, MemberId, Output, Status};
 use tokio::{sync::oneshot, time::Instant};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     config::{Config, PAYLOAD_MAX, Pool, StartError, Store, SyncBy},
@@ -183,7 +183,6 @@ impl Running {
                 }
                 Output::Persist(value) => self.persist(value, now, &mut effects),
                 Output::Departed => {
-                    info!(pool = %self.kind, "left, and others know");
                     effects.events.push(Event::Departed { pool: self.kind });
                     for waiting in self.waiting_to_leave.drain(..) {
                         // Who waited may have given up.
@@ -280,8 +279,8 @@ impl Running {
         let reply = match part {
             Part::Request => Some((Part::Answer, self.gossip.sync_answer(bytes).map_err(|_| Dropped::Sync)?)),
             Part::Answer => {
-                let reply = self.gossip.sync_return(bytes).map_err(|_| Dropped::Sync)?;
                 self.gossip.step(now, Input::Seed(bytes.clone()));
+                let reply = self.gossip.sync_return(bytes).map_err(|_| Dropped::Sync)?;
                 (!reply.is_empty()).then_some((Part::Return, reply))
             }
             Part::Return => {

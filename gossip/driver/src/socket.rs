@@ -31,8 +31,8 @@ pub trait Socket: fmt::Debug + Send + Sync + 'static {
     fn poll_recv_from(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<SocketAddr>>;
 }
 
-/// A UDP socket of the system. One that is bound to `[::]` carries IPv4 too; addresses are those of IPv4 then, not mapped ones,
-/// so that a member has one address whatever its peers are bound to.
+/// A UDP socket of the system. One that is bound to `[::]` carries IPv4 too; addresses are those of IPv4 then, not
+/// mapped ones, so that a member has one address whatever its peers are bound to.
 #[derive(Debug)]
 pub struct Udp {
     inner: tokio::net::UdpSocket,

@@ -1,8 +1,8 @@
 //! Synchronisation in packets: how long messages of gossip-core go over the socket when nobody carries them over a stream.
 //!
-//! Whoever has a message offers it, with its length and first chunk; the other side pulls the rest in windows and asks again for
-//! what was lost, so that nothing is sent faster than it arrives. Three messages make one exchange: request and return from
-//! the opener, answer from the other. An exchange that fails is forgotten; gossip-core asks for another.
+//! Whoever has a message offers it, with its length and first chunk; the other side pulls the rest in windows and asks
+//! again for what was lost, so that nothing is sent faster than it arrives. Three messages make one exchange: request
+//! and return from the opener, answer from the other. An exchange that fails is forgotten; gossip-core asks for another.
 //!
 //! Pure: bytes and time go in, packets and whole messages come out.
 
@@ -18,8 +18,8 @@ const HEAD: usize = 10;
 const _: () = assert!(HEAD + CHUNK < crate::PAYLOAD_MAX);
 /// Longest message: ten thousand members with digests of 400 bytes. A longer one needs a stream.
 const MESSAGE_MAX: usize = 4 << 20;
-/// Messages held or being put together at once, and their bytes; more are refused. A server whom many agents ask at the same time
-/// answers some, and the others ask again.
+/// Messages held or being put together at once, and their bytes; more are refused. A server whom many agents ask at the
+/// same time answers some, and the others ask again.
 const MESSAGES_MAX: usize = 256;
 const BYTES_MAX: usize = 16 << 20;
 /// Chunks asked for at once: 35 kB, which no receive buffer loses.
@@ -476,5 +476,29 @@ mod tests {
         assert_eq!(bob.packet(Duration::ZERO, ALICE, addr(), &longer), Err(Unwanted));
         bob.tick(EXCHANGE_MAX);
         assert_eq!(bob.next_wake(), None);
+    }
+
+    #[test]
+    fn rubbish_of_any_kind_is_survived() {
+        let mut bob = Syncs::default();
+        let mut random = 1_u64;
+        let mut draw = move || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 56) as u8
+        };
+        for round in 0..5_000_u64 {
+            // Small numbers, so that packets meet what others began.
+            let mut packet =
+                vec![0, 0, 0, draw() % 4, draw() % 4, draw() % 4, 0, draw() % 32, draw(), draw()];
+            let chunk = [0, 1, CHUNK, usize::from(draw())][usize::from(draw() % 4)];
+            packet.resize(HEAD + chunk, 7);
+            packet.truncate(packet.len() - usize::from(draw() % 2));
+            let now = Duration::from_millis(round);
+            // Whatever it says, it is taken or refused.
+            let _ = bob.packet(now, ALICE, addr(), &packet);
+            let _ = bob.offer(now, exchange(ALICE), Part::Answer, addr(), message(usize::from(draw()) * 20));
+            bob.tick(now);
+            assert!(bob.take_packets().len() <= 64 + bob.coming.len() + bob.held.len());
+        }
     }
 }

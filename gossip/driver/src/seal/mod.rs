@@ -17,14 +17,16 @@
 //! reason, and Raft decides.
 //!
 //! **Nonce.** A counter with a random part, under a key made for one sender's one life: AES-GCM fails when a nonce
-//! comes twice under one key, and 96 random bits under one key that a whole region shares would come near the birthday
-//! bound for GCM (2^32 packets) within days. Here nobody else seals under the key, within a life the counter does not repeat,
-//! and should a life's number ever be used again (a restored disk image) the random part makes a repetition a chance of one in 2^32.
+//! comes twice under one key, and random nonces under one key that a whole region shares would pass the number that is
+//! safe for GCM (2^32 packets) within days. Here nobody else seals under the key, within a life the counter does not
+//! repeat, and should a life's number ever be used again (a restored disk image) the random part makes a repetition a
+//! chance of one in 2^32.
 //!
-//! **Replay.** SWIM's incarnations make an old update harmless while members remember the newer one. They forget: a member
-//! that left and was forgotten would be back for a while after its old packet is sent again, and an old answer to a probe could keep
-//! a dead member alive. So each sender has a window ([`Window`]) and each life of a sender ends the ones before. What is left: an agent that
-//! has just started takes packets of before its start; they name members that it then probes and finds dead.
+//! **Replay.** SWIM's incarnations make an old update harmless while members remember the newer one. They forget: a
+//! member that left and was forgotten would be back for a while after its old packet is sent again, and an old answer
+//! to a probe could keep a dead member alive. So each sender has a window of counters, and each life of a sender ends
+//! the ones before. What is left: an agent that has just started takes packets of before its start; they name members
+//! that it then probes and finds dead.
 
 mod key;
 mod ring;
@@ -140,7 +142,7 @@ pub(crate) enum Refusal {
     Region,
     /// Of another cluster.
     Cluster,
-    /// From ourselves.
+    /// From ourselves, of this life or one before: we joined by our own address, or it was sent back to us.
     Own,
     /// Sealed with a key that is not in the ring.
     UnknownKey,
@@ -228,7 +230,8 @@ impl Seal {
         if known(header.cluster) && known(self.scope.cluster) && header.cluster != self.scope.cluster {
             return Err(Refusal::Cluster);
         }
-        if header.sender == self.me {
+        // A later life than ours is another agent with our id, of which gossip-core shall know.
+        if header.sender == self.me && header.boot <= self.boot {
             return Err(Refusal::Own);
         }
         if self.windows.look(&header.sender, header.boot, header.counter()) == Verdict::Seen {

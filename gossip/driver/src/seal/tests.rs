@@ -60,6 +60,11 @@ fn each_reason_to_refuse_is_told_apart() {
     assert_eq!(refusal(&mut seal(BOB, "europe"), &ring, &packet), Refusal::Region);
     assert_eq!(refusal(&mut seal(ALICE, "global"), &ring, &packet), Refusal::Own);
     assert_eq!(refusal(&mut bob, &ring, b"GET / HTTP/1.1"), Refusal::Foreign);
+    let mut later = seal(ALICE, "global");
+    later.boot = 2;
+    assert_eq!(refusal(&mut later, &ring, &packet), Refusal::Own);
+    later.boot = 0;
+    assert!(later.open(&ring, &mut packet.clone(), Instant::now()).is_ok(), "another agent with our id");
     let mut wide = Seal::new(PoolKind::Wide, Scope::new(PoolKind::Wide, "global", None), BOB, 1, 0);
     assert_eq!(refusal(&mut wide, &ring, &packet), Refusal::Pool);
     let mut forged = packet.clone();
@@ -149,4 +154,27 @@ fn a_key_is_read_as_nomad_writes_it_and_never_shown_by_accident() {
     assert_eq!(GossipKey::parse("not base64!").err(), Some(ParseKeyError::NotBase64));
     assert_eq!(GossipKey::parse("AAEC").err(), Some(ParseKeyError::Length(3)));
     assert_eq!(GossipKey::parse("").err(), Some(ParseKeyError::Length(0)));
+}
+
+#[test]
+fn rubbish_of_any_kind_is_refused() {
+    let ring = KeyRing::new(key(1));
+    let (mut alice, mut bob) = (seal(ALICE, "global"), seal(BOB, "global"));
+    let genuine = sealed(&mut alice, &ring, b"membership");
+    let mut random = 1_u64;
+    for round in 0..20_000 {
+        let mut packet: Vec<u8> = (0..round % 200)
+            .map(|_| {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 56) as u8
+            })
+            .collect();
+        // Half of them begin as a true one does, so that they come further.
+        if round % 2 == 0 {
+            let shared = packet.len().min(HEADER);
+            packet[..shared].copy_from_slice(&genuine[..shared]);
+        }
+        refusal(&mut bob, &ring, &packet);
+    }
 }

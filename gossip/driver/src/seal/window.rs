@@ -155,8 +155,11 @@ mod tests {
         let mut windows = Windows::default();
         assert!(taken(&mut windows, 5, 100));
         assert!(taken(&mut windows, 6, 1));
+        assert!(taken(&mut windows, 6, 9));
+        // Counters of the old life mean nothing in the new one.
+        assert!(!taken(&mut windows, 5, 3));
         assert!(!taken(&mut windows, 5, 101));
-        assert!(taken(&mut windows, 6, 2));
+        assert!(taken(&mut windows, 6, 3));
     }
 
     #[test]

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use gossip_core::{LeavePrune, Role, Status};
 use gossip_driver::{
-    Departure, Event, Handle, OpenError, PoolError, PoolKind, StartError, SyncBy, Whom, memory::Weather,
+    Departure, Dropped, Event, Handle, OpenError, PoolError, PoolKind, StartError, SyncBy, Whom,
+    memory::Weather,
 };
 use tokio::{sync::broadcast::error::RecvError, time::sleep};
 
@@ -85,9 +86,16 @@ async fn an_agent_whose_disk_hangs_or_was_wiped_still_takes_part() {
         let stuck = cluster.start(Start { disk: disk.clone(), ..Start::agent(3) });
         stuck.join(PoolKind::Region, vec![addr(1)]).await.expect("it is open");
         until("it is there", || alive(&stuck) == 3 && agents.iter().all(|agent| alive(agent) == 3)).await;
+        // Long enough that the next life would wait too long to send as many packets as this one.
+        sleep(Duration::from_secs(900)).await;
         stuck.stop().await;
         until("it is gone", || agents.iter().all(|agent| status(agent, 3) == Some(Status::Failed))).await;
     }
+    let replayed = |agent: &Handle| agent.traffic().dropped(Dropped::Replayed);
+    assert!(
+        agents.iter().all(|agent| replayed(agent) == 0),
+        "a life that begins at a number of old is not heard"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +135,7 @@ async fn servers_of_two_regions_share_the_wide_pool_and_nothing_else() {
     let cluster = Cluster::new(8);
     let of = |number: u8| {
         let region = if number <= 3 { "europe" } else { "asia" };
-        let is_client = number % 3 == 0;
+        let is_client = number.is_multiple_of(3);
         let (role, pools) = if is_client { (Role::Client, &BOTH[..1]) } else { (Role::Server, BOTH) };
         Start { region, role, pools, ..Start::agent(number) }
     };
@@ -222,6 +230,20 @@ async fn synchronisations_go_over_the_callers_streams_when_it_wants_them() {
     }
     until("all see all", || agents.iter().all(|agent| alive(agent) == 12)).await;
     assert!(carried.load(std::sync::atomic::Ordering::Relaxed) > 0, "at least one was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn synchronisations_go_in_packets_when_nobody_listens() {
+    let cluster = Cluster::new(14);
+    let by_caller = |number| Start { sync: SyncBy::Caller, ..Start::agent(number) };
+    let agents = cluster.of(40, by_caller).await;
+    // So many that a welcome does not name all, and then at once.
+    let newcomer = cluster.start(by_caller(41));
+    newcomer.join(PoolKind::Region, vec![addr(2)]).await.expect("it is open");
+    until("it has met one", || alive(&newcomer) > 1).await;
+    sleep(Duration::from_secs(1)).await;
+    let known = newcomer.members(PoolKind::Region);
+    assert_eq!(known.iter().filter(|member| member.digest.is_some()).count(), agents.len() + 1);
 }
 
 #[tokio::test(start_paused = true)]
