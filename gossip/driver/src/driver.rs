@@ -103,6 +103,10 @@ impl Driver {
     /// # Errors
     ///
     /// When a setting is wrong. Nothing was started then.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn start(
         host: Arc<dyn Host>,
         config: Config,
