@@ -101,6 +101,10 @@ const PURE: [&str; 9] =
 /// What would give a pure crate time, threads, sockets or chance.
 const IMPURE: [&str; 8] = ["tokio", "tokio-util", "hyper", "socket2", "nix", "rustix", "rand", "runtime"];
 
+/// What a pure crate may have all the same. foca draws from a generator that it is handed; `gossip-core` makes it from a
+/// seed that it is given, and `clippy.toml` denies the generators that nobody seeds.
+const EXCUSED: [(&str, &str); 1] = [("gossip-core", "rand")];
+
 struct Crate {
     name: String,
     /// What the product is built from.
@@ -168,7 +172,8 @@ fn crates_that_decide_can_do_nothing() {
         .iter()
         .filter(|each| PURE.contains(&each.name.as_str()))
         .flat_map(|each| {
-            let bad = each.all.iter().filter(|name| IMPURE.contains(&name.as_str()));
+            let excused = |name: &str| EXCUSED.contains(&(each.name.as_str(), name));
+            let bad = each.all.iter().filter(|name| IMPURE.contains(&name.as_str()) && !excused(name));
             bad.map(|name| format!("{} has {name} in its manifest", each.name)).collect::<Vec<_>>()
         })
         .collect();
