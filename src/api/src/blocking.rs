@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
+use raft::Leadership;
 use rand::RngExt;
 use server::Watch;
 use state::Snapshot;
+use tokio::sync::watch;
 
 use crate::{Api, Call, HttpError};
 
 /// The index of what was there before the first change: a caller that waits for one later than 0 would not wait.
 pub(crate) const FIRST_INDEX: u64 = 1;
+
+/// Waits until this server does not lead.
+async fn lost(leadership: &mut watch::Receiver<Leadership>) {
+    // A server that stopped does not lead either.
+    let _ = leadership.wait_for(|leadership| !leadership.is_leader()).await;
+}
 
 impl Api {
     /// Reads from the state; when the caller gave an index, waits until what it reads is later, or the time is over.
@@ -31,6 +39,8 @@ impl Api {
         // A sixteenth of jitter at most, so that many watchers do not come back together.
         let jitter = env.rng().random_range(0.0..=1.0 / 16.0);
         let deadline = env.now() + wait.wait + Duration::mul_f64(wait.wait, jitter);
+        let mut leadership = server.raft().leadership();
+        let stale = call.query.is_stale();
         loop {
             let waiter = server.wait_for(watched);
             let (index, value) = read(&server.snapshot())?;
@@ -40,6 +50,8 @@ impl Api {
             tokio::select! {
                 biased;
                 () = waiter.changed() => {}
+                // Who does not lead may be cut off, and would let the caller wait for nothing: another one answers.
+                () = lost(&mut leadership), if !stale => return Err(HttpError::no_leader()),
                 () = env.sleep_until(deadline) => {}
                 () = env.shutdown().wait() => return Err(HttpError::internal("agent is stopping")),
             }

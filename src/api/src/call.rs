@@ -129,6 +129,18 @@ impl Call {
 }
 
 impl Query {
+    /// Writes a query string with another wait.
+    pub(crate) fn with_wait(&self, wait: Duration) -> String {
+        let mut text = String::new();
+        for (name, value) in self.pairs.iter().filter(|(name, _)| name != "wait") {
+            encode(&mut text, name);
+            text.push('=');
+            encode(&mut text, value);
+            text.push('&');
+        }
+        format!("{text}wait={}ms", wait.as_millis().max(1))
+    }
+
     /// Reads a query string.
     pub fn parse(text: &str) -> Self {
         let pairs = text
@@ -182,6 +194,11 @@ impl Query {
         let Some(text) = self.text(key) else { return Ok(None) };
         let wrong = || HttpError::bad_request(format!("Expect a number for `{key}` query string parameter"));
         text.parse().map(Some).map_err(|_| wrong())
+    }
+
+    /// Tells whether the caller takes the state of any server.
+    pub fn is_stale(&self) -> bool {
+        self.get("stale").is_some_and(|value| !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False"))
     }
 
     /// Tells whether answers are written for people.
@@ -242,6 +259,17 @@ pub fn decode(text: &str, plus: bool) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Writes a text so that it may stand in a query.
+fn encode(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
 /// Reads a duration as Go writes it: `1h30m`, `200ms`, `1.5s`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
@@ -284,6 +312,15 @@ mod tests {
         assert_eq!(query.get("stale"), Some(""));
         assert_eq!(query.all("topic").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(query.get("bad"), Some("%zz"));
+    }
+
+    #[test]
+    fn another_wait_leaves_the_rest_of_a_query_as_it_was() {
+        let query = Query::parse("filter=A+%3D%3D+%22b%22&wait=5m&index=7&stale");
+        let again = Query::parse(&query.with_wait(Duration::from_secs(2)));
+        assert_eq!(again.get("filter"), Some("A == \"b\""));
+        assert_eq!(again.wait(), Ok(Some(Wait { index: 7, wait: Duration::from_secs(2) })));
+        assert!(again.is_stale());
     }
 
     #[test]

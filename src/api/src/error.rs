@@ -1,5 +1,8 @@
 use http::StatusCode;
+use raft::ReadError;
 use server::{RequestError, SubmitError};
+
+use crate::MembershipError;
 
 /// An answer that is an error: a status code and a plain text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -11,6 +14,8 @@ pub struct HttpError {
     pub message: String,
     /// The index of the state in which something was not found; a caller may wait for a later one.
     pub index: Option<u64>,
+    /// Nothing happened here because another server has to answer, or none leads: it may be asked again.
+    pub not_run: bool,
 }
 
 impl HttpError {
@@ -21,7 +26,7 @@ impl HttpError {
     /// When the code is not one.
     pub fn new(code: u16, message: impl Into<String>) -> Self {
         let code = StatusCode::from_u16(code).expect("a status code written in the code");
-        Self { code, message: message.into(), index: None }
+        Self { code, message: message.into(), index: None, not_run: false }
     }
 
     /// The request is wrong.
@@ -40,6 +45,17 @@ impl HttpError {
         Self { index: Some(index), ..self }
     }
 
+    /// There is no leader, or it can not be reached; nothing happened.
+    pub fn no_leader() -> Self {
+        Self::internal("No cluster leader").not_run()
+    }
+
+    /// The same, and nothing happened: whoever passes requests on may ask again.
+    #[must_use]
+    pub fn not_run(self) -> Self {
+        Self { not_run: true, ..self }
+    }
+
     /// The path does not take this method.
     pub fn invalid_method() -> Self {
         Self::new(405, "Invalid method")
@@ -53,11 +69,30 @@ impl HttpError {
 
 impl From<SubmitError> for HttpError {
     fn from(error: SubmitError) -> Self {
-        Self::internal(match error {
-            SubmitError::Refused(refusal) => refusal.to_string(),
-            SubmitError::NotLeader => "No cluster leader".to_owned(),
-            SubmitError::Unknown | SubmitError::Unavailable(_) => error.to_string(),
-        })
+        match error {
+            SubmitError::Refused(refusal) => Self::internal(refusal.to_string()),
+            SubmitError::NotLeader => Self::no_leader(),
+            SubmitError::Unknown | SubmitError::Unavailable(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for HttpError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NotLeader { .. } | ReadError::NoQuorum => Self::no_leader(),
+            ReadError::Stopped { .. } => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<MembershipError> for HttpError {
+    fn from(error: MembershipError) -> Self {
+        match error {
+            MembershipError::Wrong(text) => Self::bad_request(text),
+            MembershipError::NotFound(text) => Self::not_found(text),
+            MembershipError::Failed(text) => Self::internal(text),
+        }
     }
 }
 

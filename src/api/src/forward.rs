@@ -15,7 +15,7 @@ pub const HTTP_STREAM_HEADER: &[u8] = b"http/1";
 const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Counts the agents that a request passed, so that two that disagree about who answers do not pass it on for ever.
-const HOPS_HEADER: &str = "x-wayfarer-hops";
+pub(crate) const HOPS_HEADER: &str = "x-wayfarer-hops";
 
 /// Returns how many agents passed a request on.
 pub(crate) fn hops_of(headers: &HeaderMap) -> u32 {
@@ -27,16 +27,41 @@ pub async fn serve_stream(api: Api, stream: Stream) {
     crate::listen::serve_connection(api, TokioIo::new(stream), crate::listen::Origin::Agent).await;
 }
 
+/// Why a request got no answer from the agent that it was passed on to.
+#[derive(Debug)]
+pub(crate) enum PassError {
+    /// It never left this agent.
+    NotSent(String),
+    /// It may have run.
+    Broken(String),
+}
+
+impl PassError {
+    /// What a user is told. Whatever only reads may be asked again.
+    pub fn into_error(self, is_read: bool) -> HttpError {
+        match self {
+            Self::NotSent(why) => {
+                HttpError::internal(format!("could not reach the agent in charge: {why}")).not_run()
+            }
+            Self::Broken(why) if is_read => {
+                HttpError::internal(format!("the agent in charge went away: {why}")).not_run()
+            }
+            Self::Broken(why) => HttpError::internal(format!(
+                "the agent in charge went away, so this may or may not have happened: {why}"
+            )),
+        }
+    }
+}
+
 impl Api {
     /// Passes a request on over a connection to another agent, with upgrades and bodies of any length.
     pub(crate) async fn pass_on(
         &self,
         connection: &Connection,
         request: Request<Body>,
-    ) -> Result<Response<Body>, HttpError> {
+    ) -> Result<Response<Body>, PassError> {
         let env = &self.agent().env;
-        let unreachable =
-            |error: String| HttpError::new(500, format!("could not reach the agent in charge: {error}"));
+        let unreachable = PassError::NotSent;
         let deadline = env.now() + OPEN_TIMEOUT;
         let stream = connection.open_stream(Bytes::from_static(HTTP_STREAM_HEADER), deadline).await;
         let stream = stream.map_err(|error| unreachable(error.to_string()))?;
@@ -52,10 +77,12 @@ impl Api {
         let hops = hops_of(&parts.headers).saturating_add(1);
         parts.headers.insert(HOPS_HEADER, hops.into());
         let own_upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        let mut response = sender
-            .send_request(Request::from_parts(parts, body))
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
+        let mut response = sender.try_send_request(Request::from_parts(parts, body)).await.map_err(
+            |mut error| match error.take_message() {
+                Some(_) => PassError::NotSent(error.error().to_string()),
+                None => PassError::Broken(error.error().to_string()),
+            },
+        )?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS
             && let Some(own_upgrade) = own_upgrade
         {

@@ -19,6 +19,7 @@ mod ids;
 mod listen;
 mod membership;
 mod paging;
+mod relay;
 mod reply;
 pub mod routes;
 mod streaming;

@@ -3,16 +3,13 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::body::Body;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use crate::{Api, Call, HttpError, Query, routes};
-
-/// Largest body of a request: the largest job source, its JSON form and room for both.
-const BODY_BYTES_MAX: usize = 64 << 20;
+use crate::{Api, HttpError, reply::NOT_RUN_HEADER, routes};
 
 /// Time for a client to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,6 +110,10 @@ async fn answer(api: Api, request: Request<Body>, origin: Origin) -> Response<Bo
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
+    let mut response = response;
+    if origin == Origin::User {
+        response.headers_mut().remove(NOT_RUN_HEADER);
+    }
     finish(&api, response, accepts_gzip, cors).await
 }
 
@@ -123,26 +124,10 @@ async fn respond(api: &Api, request: Request<Body>, origin: Origin) -> Result<Re
         let target = if query.is_empty() { "/ui/".to_owned() } else { format!("/ui/?{query}") };
         return redirect(&target);
     }
-    let (parts, body) = request.into_parts();
-    if let Some(connection) = routes::elsewhere(api, &parts, &path, &Query::parse(&query), origin).await? {
-        return api.pass_on(&connection, Request::from_parts(parts, body)).await;
+    match path.strip_prefix("/v1") {
+        Some(rest) => crate::relay::answer(api, request, rest, origin).await,
+        None => routes::outside_v1(&path).map(|reply| reply.into_response(false)),
     }
-    let method = if parts.method == Method::POST { Method::PUT } else { parts.method.clone() };
-    let body = if matches!(method, Method::GET | Method::HEAD) {
-        bytes::Bytes::new()
-    } else {
-        let limited = Limited::new(body, BODY_BYTES_MAX).collect().await;
-        limited
-            .map_err(|error| HttpError::new(413, format!("request body can not be read: {error}")))?
-            .to_bytes()
-    };
-    let Some(rest) = path.strip_prefix("/v1") else {
-        return routes::outside_v1(&path).map(|reply| reply.into_response(false));
-    };
-    let call = Call { method, path: rest.to_owned(), query: Query::parse(&query), body, parts };
-    let pretty = call.query.pretty();
-    let reply = routes::dispatch(api, call).await?;
-    Ok(reply.into_response(pretty))
 }
 
 fn redirect(target: &str) -> Result<Response<Body>, HttpError> {

@@ -1,5 +1,7 @@
 //! What a route answers, and how it becomes an HTTP response.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -7,6 +9,9 @@ use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
 use crate::HttpError;
+
+/// Says to an agent that passed a request on that nothing happened: another server has to answer. Users never see it.
+pub(crate) const NOT_RUN_HEADER: &str = "x-wayfarer-not-run";
 
 /// What reads say about the state that they were answered from.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -121,6 +126,9 @@ impl HttpError {
         let bare = self.message.is_empty();
         let mut response = Response::new(Body::from(self.message));
         *response.status_mut() = self.code;
+        if self.not_run {
+            response.headers_mut().insert(NOT_RUN_HEADER, HeaderValue::from_static("1"));
+        }
         if bare {
             return response;
         }
@@ -133,7 +141,18 @@ impl HttpError {
     }
 }
 
-/// Says from which state a read was answered.
+/// Says of a read that a follower answered how old its state may be. Other answers stay as they are.
+pub(crate) fn stamp(response: &mut Response<Body>, known_leader: bool, last_contact: Duration) {
+    let headers = response.headers_mut();
+    if headers.contains_key("x-nomad-lastcontact") {
+        let known = HeaderValue::from_static(if known_leader { "true" } else { "false" });
+        headers.insert("x-nomad-knownleader", known);
+        let millis = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
+        headers.insert("x-nomad-lastcontact", millis.into());
+    }
+}
+
+/// Says from which state a read was answered: the leader's, unless [`stamp`] says otherwise.
 fn insert_meta(headers: &mut http::HeaderMap, index: u64) {
     headers.insert("x-nomad-index", index.into());
     headers.insert("x-nomad-knownleader", HeaderValue::from_static("true"));

@@ -35,7 +35,6 @@ pub const COMMANDS: &[Command] = &[
         variable
     ),
     command!("volume status", "[options]", "List volumes.", &[VERBOSE], volumes),
-    command!("operator gossip keyring list", "[options]", "List the keys of gossip.", &[], gossip_keys),
     command!("plugin status", "[options]", "List storage plugins.", &[VERBOSE], plugins),
 ];
 
@@ -76,12 +75,6 @@ async fn license(context: &Context) -> Outcome {
     }
     context.console.out(&String::from_utf8_lossy(&bytes));
     Ok(0)
-}
-
-async fn gossip_keys(context: &Context) -> Outcome {
-    context.console.out("Gathering installed encryption keys...");
-    let value = ask(context, "/v1/agent/keyring/list", &Query::default(), "error").await?;
-    print(context, &value)
 }
 
 async fn policies(context: &Context) -> Outcome {

@@ -17,7 +17,13 @@ pub const COMMANDS: &[Command] = &[
         "server members"["server-members"],
         "[options]",
         "List servers.",
-        &[flag("detailed", Kind::Bool, "The same as -verbose."), VERBOSE, JSON, TEMPLATE],
+        &[
+            flag("all", Kind::Bool, "Every agent, clients too, and how each of them joined."),
+            flag("detailed", Kind::Bool, "The same as -verbose."),
+            VERBOSE,
+            JSON,
+            TEMPLATE,
+        ],
         members
     ),
     command!("server join"["server-join"], "[options] <address>...", "Make a server join others.", &[], join),
@@ -42,7 +48,8 @@ async fn members(context: &Context) -> Outcome {
     context.no_args()?;
     template::check(context)?;
     let client = context.client();
-    let mut members = client.members().await.or_fail("Error querying servers")?.members;
+    let all = context.on("all");
+    let mut members = client.members_of(all).await.or_fail("Error querying servers")?.members;
     members.sort_by(|a, b| {
         (tag(a, "region"), tag(a, "dc"), &a.name).cmp(&(tag(b, "region"), tag(b, "dc"), &b.name))
     });
@@ -66,6 +73,11 @@ async fn members(context: &Context) -> Outcome {
         return Ok(0);
     }
     let full = context.on("verbose") || context.on("detailed");
+    if all {
+        context.console.out(&agents_table(context, &members, full));
+        warn_of_trust(context, &members);
+        return Ok(0);
+    }
     context.console.out(&members_table(&members, full, leads));
     ui::hint(context, "View and manage Nomad servers", "servers");
     Ok(0)
@@ -93,14 +105,56 @@ fn members_table(members: &[AgentMember], full: bool, leads: impl Fn(&AgentMembe
     format::table(&header, &members.iter().map(row).collect::<Vec<_>>())
 }
 
+/// Lists all agents, with what decides about trusting them.
+fn agents_table(context: &Context, members: &[AgentMember], full: bool) -> String {
+    let row = |member: &AgentMember| {
+        let id = tag(member, "id");
+        let mut row = vec![
+            member.name.clone(),
+            member.addr.clone(),
+            member.port.to_string(),
+            member.status.clone(),
+            tag(member, "role").to_owned(),
+            tag(member, "joined").to_owned(),
+            if full { id.to_owned() } else { context.id(id) },
+        ];
+        row.extend(["build", "dc", "region"].map(|name| tag(member, name).to_owned()));
+        row
+    };
+    let header = [
+        "Name",
+        "Address",
+        "Port",
+        "Status",
+        "Role",
+        "Joined By",
+        "Node ID",
+        "Build",
+        "Datacenter",
+        "Region",
+    ];
+    format::table(&header, &members.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Names what nobody has authenticated.
+fn warn_of_trust(context: &Context, members: &[AgentMember]) {
+    let count = members.iter().filter(|member| tag(member, "joined") == "trust").count();
+    if count > 0 {
+        context.console.err(&format!(
+            "\n{count} of these joined on trust: nothing proved who they are. `{} server token require` demands a token of whoever comes next.",
+            context.program
+        ));
+    }
+}
+
 fn tag<'a>(member: &'a AgentMember, name: &str) -> &'a str {
     member.tags.get(name).map(String::as_str).unwrap_or_default()
 }
 
 fn with_leader(member: &AgentMember, leads: bool) -> Value {
     let mut value = json!(member);
-    if leads {
-        value["Tags"]["Leader"] = json!("true");
+    if tag(member, "role") == "nomad" {
+        value["Tags"]["Leader"] = json!(leads.to_string());
     }
     value
 }
@@ -111,7 +165,7 @@ async fn join(context: &Context) -> Outcome {
     }
     let answer = context.client().join(&context.args).await.or_fail("Error joining")?;
     if !answer.error.is_empty() {
-        return Err(Failure::new(format!("Error joining: {}", answer.error)));
+        return Err(Failure::new(format!("Error joining: failed joining: {}", answer.error)));
     }
     context.console.out(&format!("Joined {} servers successfully", answer.num_joined));
     Ok(0)

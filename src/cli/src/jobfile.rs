@@ -116,12 +116,7 @@ fn inputs(context: &Context, path: &str, text: &str) -> Result<hcl::Inputs, Stri
         }
     });
     let folder = Path::new(path).parent().unwrap_or(Path::new("")).to_owned();
-    let mut inputs = hcl::Inputs::of_file(
-        name,
-        text,
-        &jobspec::ROOT_BLOCKS,
-        random,
-    );
+    let mut inputs = hcl::Inputs::of_file(name, text, &jobspec::ROOT_BLOCKS, random);
     inputs.functions.files = Some(Arc::new(crate::fmt::LocalFiles { folder }));
     inputs.strict = context.flags.truth("hcl2-strict").unwrap_or(true);
     for pair in context.flags.list("var") {

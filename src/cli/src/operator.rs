@@ -1,6 +1,6 @@
 //! Commands for those who run the cluster.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use sdk::{
     Query, RawRequest,
@@ -75,15 +75,6 @@ pub const COMMANDS: &[Command] = &[
         ],
         metrics
     ),
-    command!(
-        "operator snapshot save",
-        "[options] [<file>]",
-        "Write a copy of the state to a file.",
-        &[STALE],
-        snapshot_save
-    ),
-    command!("operator snapshot restore", "<file>", "Replace the state by a copy.", &[], snapshot_restore),
-    command!("operator gossip keyring generate"["operator keygen", "keygen"], "", "Print a new key for gossip.", &[], keygen),
 ];
 
 /// Commands about settings.
@@ -323,7 +314,8 @@ async fn health(context: &Context) -> Outcome {
         "StableSince",
     ];
     let table = format::table(&header, &health.servers.iter().map(row).collect::<Vec<_>>());
-    let voters = health.voters.iter().map(|id| format!("\t{id}")).collect::<Vec<_>>().join("\n");
+    // One tab before the first, none before the others: so it is there.
+    let voters = format!("\t{}", health.voters.join("\n"));
     context.console.out(&format!(
         "Healthy: {}\nFailureTolerance: {}\nLeader: {}\nVoters:  \n{voters}\nServers: \n{table}\n",
         health.healthy, health.failure_tolerance, health.leader
@@ -346,44 +338,6 @@ async fn metrics(context: &Context) -> Outcome {
         return Ok(0);
     }
     context.console.out(String::from_utf8_lossy(&body).trim_end());
-    Ok(0)
-}
-
-async fn snapshot_save(context: &Context) -> Outcome {
-    let name = match context.args.as_slice() {
-        [] => format!("nomad-state-{}.snap", format::time(format::now()).replace(':', "")),
-        [name] => name.clone(),
-        _ => return Err(Failure::usage("This command takes one argument: <filename>")),
-    };
-    let mut body =
-        context.client().save_snapshot(context.on("stale")).await.or_fail("Failed to get snapshot file")?;
-    // A half-written copy must not look like one: it gets its name when it is whole.
-    let part = format!("{name}.part");
-    let failed = |error: std::io::Error| Failure::new(format!("Failed to write {name}: {error}"));
-    let mut file = std::fs::File::create(&part).map_err(failed)?;
-    while let Some(piece) = body.next().await.or_fail("Failed to get snapshot file")? {
-        file.write_all(&piece).map_err(failed)?;
-    }
-    file.sync_all().map_err(failed)?;
-    std::fs::rename(&part, &name).map_err(failed)?;
-    context.console.out(&format!("State file written to {name}"));
-    Ok(0)
-}
-
-async fn snapshot_restore(context: &Context) -> Outcome {
-    let name = context.one_arg("<filename>")?;
-    let bytes =
-        std::fs::read(name).map_err(|error| Failure::new(format!("Error opening file {name:?}: {error}")))?;
-    context.client().restore_snapshot(bytes.into()).await.or_fail("Failed to get restore snapshot")?;
-    context.console.out("Snapshot Restored");
-    Ok(0)
-}
-
-async fn keygen(context: &Context) -> Outcome {
-    use ring::rand::SecureRandom;
-    let mut key = [0; 32];
-    ring::rand::SystemRandom::new().fill(&mut key).map_err(|_| Failure::new("Error reading random data"))?;
-    context.console.out(&sdk::base64(&key));
     Ok(0)
 }
 

@@ -4,7 +4,7 @@ use crate::command::Command;
 
 /// Lists all commands by family.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
-    let families: [&'static [Command]; 18] = [
+    let families: [&'static [Command]; 21] = [
         crate::job::COMMANDS,
         crate::job::CHANGING,
         crate::node::COMMANDS,
@@ -14,7 +14,10 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         crate::namespace::COMMANDS,
         crate::node::pool::COMMANDS,
         crate::cluster::COMMANDS,
+        crate::join_token::COMMANDS,
         crate::operator::COMMANDS,
+        crate::snapshot::COMMANDS,
+        crate::gossip::COMMANDS,
         crate::service::COMMANDS,
         crate::agent::COMMANDS,
         crate::status::COMMANDS,

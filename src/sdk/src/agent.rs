@@ -2,7 +2,11 @@ use serde_json::Value;
 
 use crate::{
     Client, Query, RequestError,
-    types::{AgentHealth, AgentSelf, JoinResponse, Members},
+    query::segment,
+    types::{
+        AgentHealth, AgentSelf, JoinResponse, JoinSettings, JoinToken, JoinTokenRequest, JoinTrust,
+        KeyringRequest, KeyringResponse, Members,
+    },
 };
 
 type Answer<T> = Result<T, RequestError>;
@@ -21,6 +25,48 @@ impl Client {
     /// Lists the servers that the agent knows.
     pub async fn members(&self) -> Answer<Members> {
         Ok(self.get("/v1/agent/members", &Query::default()).await?.0)
+    }
+
+    /// Lists the servers that the agent knows, or every agent.
+    pub async fn members_of(&self, all: bool) -> Answer<Members> {
+        let query = if all { Query::default().with("all", "true") } else { Query::default() };
+        Ok(self.get("/v1/agent/members", &query).await?.0)
+    }
+
+    /// Lists the keys of gossip.
+    pub async fn keyring(&self) -> Answer<KeyringResponse> {
+        Ok(self.get("/v1/agent/keyring/list", &Query::default()).await?.0)
+    }
+
+    /// Changes the keys of gossip on every member: `install`, `use` or `remove`.
+    pub async fn change_keyring(&self, verb: &str, key: &str) -> Answer<KeyringResponse> {
+        let request = KeyringRequest { key: key.to_owned() };
+        Ok(self.put(&format!("/v1/agent/keyring/{verb}"), &request, &Query::default()).await?.0)
+    }
+
+    /// Makes a token with which an agent may join, once.
+    pub async fn create_join_token(&self, request: &JoinTokenRequest) -> Answer<JoinToken> {
+        Ok(self.put("/v1/agent/join-token", request, &Query::default()).await?.0)
+    }
+
+    /// Lists tokens for joining.
+    pub async fn join_tokens(&self) -> Answer<Vec<JoinToken>> {
+        Ok(self.get("/v1/agent/join-tokens", &Query::default()).await?.0)
+    }
+
+    /// Makes a token for joining worthless.
+    pub async fn revoke_join_token(&self, id: &str) -> Answer<Value> {
+        Ok(self.delete(&format!("/v1/agent/join-token/{}", segment(id)), &Query::default()).await?.0)
+    }
+
+    /// Reads what joining demands, and who is trusted.
+    pub async fn join_trust(&self) -> Answer<JoinTrust> {
+        Ok(self.get("/v1/agent/join-settings", &Query::default()).await?.0)
+    }
+
+    /// Demands tokens of whoever joins, or does not.
+    pub async fn require_join_token(&self, require_token: bool) -> Answer<Value> {
+        Ok(self.put("/v1/agent/join-settings", &JoinSettings { require_token }, &Query::default()).await?.0)
     }
 
     /// Asks whether the agent is well.

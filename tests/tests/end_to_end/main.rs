@@ -1,5 +1,7 @@
 //! What users and operators see, on the built binary: each test has an agent of its own.
 
+mod any_command;
+mod any_request;
 mod bad_input;
 mod commands;
 mod dev;

@@ -1,23 +1,24 @@
-//! `/v1/agent/...` and `/v1/regions`: the agent about itself and those beside it.
+//! `/v1/agent/...`: the agent about itself.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use api_types::{AgentHealth, AgentMember, AgentSelf, JoinResponse, Members, PartHealth, StreamFrame, Time};
+use api_types::{AgentHealth, AgentSelf, PartHealth, StreamFrame, Time};
 use axum::body::Body;
 use http::Method;
-use model::NodeId;
 use serde_json::{Value, json};
 use server::Server;
 use tokio::sync::mpsc;
 
-use super::nodes::require_read;
+use super::{
+    joining, keyring,
+    members::{self, member_name, rpc_addr, server_id},
+    nodes::require_read,
+    raft,
+};
 use crate::{
-    Api, Call, HttpError, Reply,
+    Api, Call, HttpError, MemberStatus, Reply,
     streaming::{self, Frames, ReaderGone},
 };
-
-/// Port of the gossip of other servers, where they do not say.
-const GOSSIP_PORT: u16 = 4648;
 
 /// Schedulers that a server runs.
 const SCHEDULERS: [&str; 5] = ["batch", "system", "sysbatch", "service", "_core"];
@@ -33,10 +34,10 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
     let is_write = call.method == Method::PUT;
     match rest {
         "self" => read(call, || itself(api)),
-        "members" => read(call, || Reply::json(&members(api)?)),
+        "members" => read(call, || members::list(api, call)),
         "health" => read(call, || health(api, call)),
-        "servers" if is_write => change_servers(api, call),
-        "servers" => read(call, || servers(api)),
+        "servers" if is_write => members::change_servers(api, call).await,
+        "servers" => read(call, || members::servers(api)),
         "host" => {
             require_read(call)?;
             let host = api.agent().env.spawn_blocking(host).await;
@@ -44,8 +45,6 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
             redact(&mut host);
             Reply::json(&host)
         }
-        // The only node there is speaks no encrypted gossip, so it has no keys to list.
-        "keyring/list" => read(call, || Err(HttpError::internal("1/1 nodes reported failure"))),
         "monitor" => monitor(api, call),
         "schedulers" => read(call, || schedulers(api)),
         "schedulers/config" => read(call, || {
@@ -57,22 +56,20 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
             Reply::json(&config)
         }),
         "join" | "force-leave" | "reload" if !is_write => Err(HttpError::invalid_method()),
-        "join" => join(api, call),
-        "force-leave" => force_leave(api, call),
+        "join" => members::join(api, call).await,
+        "force-leave" => members::force_leave(api, call).await,
         "reload" => {
             (api.agent().reload)().map_err(HttpError::internal)?;
             Ok(Reply::empty())
         }
-        _ => match rest.strip_prefix("pprof/") {
-            Some(profile) => read(call, || pprof(api, profile)),
-            None => Err(HttpError::not_found("")),
+        "join-token" | "join-tokens" | "join-settings" => joining::answer(api, call, rest).await,
+        _ if rest.starts_with("join-token/") => joining::answer(api, call, rest).await,
+        _ => match rest.split_once('/') {
+            Some(("pprof", profile)) => read(call, || pprof(api, profile)),
+            Some(("keyring", verb)) => keyring::answer(api, call, verb).await,
+            _ => Err(HttpError::not_found("")),
         },
     }
-}
-
-/// Answers `/v1/regions`.
-pub(crate) fn regions(api: &Api, call: &Call) -> Result<Reply, HttpError> {
-    read(call, || Reply::json(&[&api.agent().region]))
 }
 
 fn read(call: &Call, answer: impl FnOnce() -> Result<Reply, HttpError>) -> Result<Reply, HttpError> {
@@ -80,112 +77,94 @@ fn read(call: &Call, answer: impl FnOnce() -> Result<Reply, HttpError>) -> Resul
     answer()
 }
 
-/// A member's name ends with its region.
-fn member_name(api: &Api, name: &str) -> String {
-    let suffix = format!(".{}", api.agent().region);
-    if name.ends_with(&suffix) { name.to_owned() } else { format!("{name}{suffix}") }
-}
-
-/// A server's id as others see it.
-fn server_id(id: u64) -> String {
-    NodeId::from_random(id.into()).to_string()
-}
-
-fn members(api: &Api) -> Result<Members, HttpError> {
-    let server = api.require_server()?;
-    let me = server.raft().me().id;
-    let known = server.raft().members();
-    let mut members: Vec<AgentMember> =
-        known.peers.values().map(|peer| member(api, server, peer, peer.id == me)).collect();
-    members.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Members {
-        members,
-        server_dc: api.agent().datacenter.clone(),
-        server_name: api.agent().name.clone(),
-        server_region: api.agent().region.clone(),
-    })
-}
-
-fn member(api: &Api, server: &Server, peer: &raft::Peer, is_me: bool) -> AgentMember {
-    let (host, port) = peer.addr.rsplit_once(':').unwrap_or((&peer.addr, "4647"));
-    let host = host.trim_matches(['[', ']']).to_owned();
-    let voters = server.raft().members().voter_ids();
-    let mut tags = BTreeMap::from([
-        ("build", api.agent().version.clone()),
-        ("dc", api.agent().datacenter.clone()),
-        ("expect", voters.len().to_string()),
-        ("id", server_id(peer.id)),
-        ("port", port.to_owned()),
-        ("raft_vsn", "3".to_owned()),
-        ("region", api.agent().region.clone()),
-        ("revision", String::new()),
-        ("role", "nomad".to_owned()),
-        ("rpc_addr", host.clone()),
-        ("vsn", "1".to_owned()),
-    ]);
-    if voters.len() == 1 {
-        tags.insert("bootstrap", "1".to_owned());
-    }
-    AgentMember {
-        addr: host,
-        delegate_cur: 4,
-        delegate_max: 5,
-        delegate_min: 2,
-        name: member_name(api, &peer.name),
-        port: if is_me { api.agent().serf_addr.port() } else { GOSSIP_PORT },
-        protocol_cur: 2,
-        protocol_max: 5,
-        protocol_min: 1,
-        status: "alive".to_owned(),
-        tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-    }
-}
-
 fn itself(api: &Api) -> Result<Reply, HttpError> {
-    let member = match api.server() {
-        Some(server) => member(api, server, server.raft().me(), true),
-        None => AgentMember::default(),
-    };
+    let member = members::itself(api);
     Reply::json(&AgentSelf { config: api.agent().config.clone(), member, stats: stats(api) })
 }
 
-fn stats(api: &Api) -> BTreeMap<String, BTreeMap<String, String>> {
-    let texts = |pairs: Vec<(&str, String)>| -> BTreeMap<String, String> {
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    };
+/// Figures, by the part of the agent that they are about.
+type Stats = BTreeMap<String, BTreeMap<String, String>>;
+
+fn texts<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn stats(api: &Api) -> Stats {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string();
-    let runtime = vec![
+    let runtime = texts([
         ("arch", arch().to_owned()),
         ("cpu_count", cores.clone()),
         ("kernel.name", "linux".to_owned()),
         ("max_procs", cores),
         ("version", format!("wayfarer {}", env!("CARGO_PKG_VERSION"))),
-    ];
-    let mut stats = BTreeMap::from([("runtime".to_owned(), texts(runtime))]);
+    ]);
+    let mut stats = BTreeMap::from([("runtime".to_owned(), runtime)]);
     if let Some(server) = api.server() {
-        let leader = server.raft().leader().map(|leader| leader.addr).unwrap_or_default();
-        let voters = server.raft().members().voter_ids().len();
-        let nomad = vec![
-            ("bootstrap", (voters == 1).to_string()),
-            ("known_regions", "1".to_owned()),
+        let leader = server.raft().leader().map(|leader| rpc_addr(&leader).to_owned()).unwrap_or_default();
+        let regions = api.membership().map_or(1, |membership| membership.regions().len());
+        let nomad = texts([
+            ("bootstrap", (server.raft().members().voter_ids().len() == 1).to_string()),
+            ("known_regions", regions.to_string()),
             ("leader", server.is_leader().to_string()),
             ("leader_addr", leader),
             ("server", "true".to_owned()),
-        ];
-        stats.insert("nomad".to_owned(), texts(nomad));
-        stats.insert("raft".to_owned(), server.raft().stats());
-        let serf = vec![("members", server.raft().members().peers.len().to_string())];
-        stats.insert("serf".to_owned(), texts(serf));
+        ]);
+        stats.insert("nomad".to_owned(), nomad);
+        stats.insert("raft".to_owned(), raft_stats(api, server));
+        stats.insert("serf".to_owned(), gossip_stats(api, server));
     }
     if let Some(client) = api.client() {
-        let node = vec![
-            ("known_servers", known_servers(api).join(",")),
+        let node = texts([
+            ("known_servers", members::known_servers(api).join(",")),
             ("node_id", client.node_id().to_string()),
             ("num_allocations", client.alloc_ids().len().to_string()),
-        ];
-        stats.insert("client".to_owned(), texts(node));
+        ]);
+        stats.insert("client".to_owned(), node);
     }
     stats
+}
+
+/// What Raft says of itself, with the names that Nomad's tools look for.
+fn raft_stats(api: &Api, server: &Server) -> BTreeMap<String, String> {
+    let mut stats = server.raft().stats();
+    let status = server.raft().status();
+    let contact = match api.membership().map(|membership| membership.last_contact()) {
+        _ if server.is_leader() => "0".to_owned(),
+        Some(Some(contact)) => format!("{}ms", contact.as_millis()),
+        Some(None) | None => "never".to_owned(),
+    };
+    let suffrage = |voter| if voter { "Voter" } else { "Nonvoter" };
+    let peers: Vec<String> = raft::servers(server)
+        .iter()
+        .map(|peer| format!("{{Suffrage:{} ID:{} Address:{}}}", suffrage(peer.voter), peer.id, peer.address))
+        .collect();
+    stats.extend(texts([
+        ("last_contact", contact),
+        ("last_log_term", status.applied.map_or(0, |at| at.term).to_string()),
+        ("latest_configuration", format!("[{}]", peers.join(" "))),
+        ("logstore_backend", "fjall".to_owned()),
+        ("protocol_version", "3".to_owned()),
+        ("protocol_version_max", "3".to_owned()),
+        ("protocol_version_min", "0".to_owned()),
+        ("snapshot_version_max", "1".to_owned()),
+        ("snapshot_version_min", "0".to_owned()),
+    ]));
+    stats
+}
+
+/// What gossip says of the servers, with the names that Nomad's tools look for. There are no queues to show.
+fn gossip_stats(api: &Api, server: &Server) -> BTreeMap<String, String> {
+    let Some(membership) = api.membership() else {
+        return texts([("members", server.raft().members().peers.len().to_string())]);
+    };
+    let known: Vec<_> = membership.members().into_iter().filter(|member| member.role.is_server()).collect();
+    let count = |status| known.iter().filter(|member| member.status == status).count().to_string();
+    texts([
+        ("encrypted", membership.trust().encrypted.to_string()),
+        ("failed", count(MemberStatus::Failed)),
+        ("left", count(MemberStatus::Left)),
+        ("members", known.len().to_string()),
+    ])
 }
 
 fn arch() -> &'static str {
@@ -194,38 +173,6 @@ fn arch() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-fn known_servers(api: &Api) -> Vec<String> {
-    if let Some(server) = api.server() {
-        return vec![server.raft().me().addr.clone()];
-    }
-    let upstream = api.inner.upstream.borrow();
-    upstream.iter().map(|(addr, _)| addr.to_string()).collect()
-}
-
-fn servers(api: &Api) -> Result<Reply, HttpError> {
-    if api.client().is_none() {
-        return Err(HttpError::new(501, "Invalid method"));
-    }
-    Reply::json(&known_servers(api))
-}
-
-fn change_servers(api: &Api, call: &Call) -> Result<Reply, HttpError> {
-    if api.client().is_none() {
-        return Err(HttpError::new(501, "Invalid method"));
-    }
-    let addresses: Vec<&str> = call.query.all("address").filter(|address| !address.is_empty()).collect();
-    if addresses.is_empty() {
-        return Err(HttpError::bad_request("missing server address"));
-    }
-    let known = known_servers(api);
-    if addresses.iter().all(|address| known.iter().any(|known| known == address)) {
-        return Ok(Reply::empty());
-    }
-    Err(HttpError::internal(
-        "this agent finds servers by its configuration: change `client.servers` or `server_join` and reload it",
-    ))
 }
 
 fn health(api: &Api, call: &Call) -> Result<Reply, HttpError> {
@@ -240,7 +187,7 @@ fn health(api: &Api, call: &Call) -> Result<Reply, HttpError> {
         health.server = Some(part(server.raft().leader().is_none().then_some("No cluster leader")));
     }
     if api.client().is_some() && asked("client") {
-        health.client = Some(part(known_servers(api).is_empty().then_some("no known servers")));
+        health.client = Some(part(members::known_servers(api).is_empty().then_some("no known servers")));
     }
     let is_well = [&health.server, &health.client].into_iter().flatten().all(|part| part.ok);
     if is_well {
@@ -257,54 +204,13 @@ fn schedulers(api: &Api) -> Result<Reply, HttpError> {
     // One scheduler does the work of all, and only on the leader.
     let scheduler = json!({
         "enabled_schedulers": SCHEDULERS,
-        "id": server_id(server.raft().me().id),
+        "id": server_id(server.raft().me()),
         "started": Time(api.inner.started_at),
         "status": status,
         "workload_status": workload,
     });
     let name = member_name(api, &server.raft().me().name);
     Reply::json(&json!({ "schedulers": [scheduler], "server_id": name }))
-}
-
-fn join(api: &Api, call: &Call) -> Result<Reply, HttpError> {
-    if api.server().is_none() {
-        return Err(HttpError::new(501, "Invalid method"));
-    }
-    let addresses: Vec<&str> = call.query.all("address").filter(|address| !address.is_empty()).collect();
-    if addresses.is_empty() {
-        return Err(HttpError::bad_request("missing address to join"));
-    }
-    let own = [api.agent().serf_addr.to_string(), api.agent().serf_addr.ip().to_string()];
-    let strangers: Vec<&&str> =
-        addresses.iter().filter(|address| !own.contains(&(**address).to_owned())).collect();
-    let joined = (addresses.len() - strangers.len()) as u64;
-    let reasons: String = strangers
-        .iter()
-        .map(|address| format!("\t* failed to join {address}: this agent is a region of one server\n"))
-        .collect();
-    let error = match strangers.len() {
-        0 => String::new(),
-        1 => format!("1 error occurred:\n{reasons}\n"),
-        count => format!("{count} errors occurred:\n{reasons}\n"),
-    };
-    Reply::json(&JoinResponse { error, num_joined: joined, warning: String::new() })
-}
-
-fn force_leave(api: &Api, call: &Call) -> Result<Reply, HttpError> {
-    let server = api.server().ok_or_else(|| HttpError::new(501, "Invalid method"))?;
-    let name =
-        call.query.text("node").ok_or_else(|| HttpError::bad_request("missing node to force leave"))?;
-    let me = member_name(api, &server.raft().me().name);
-    if name == me || name == api.agent().name {
-        return Err(HttpError::internal(format!("{name} is this server: stop its agent to make it leave")));
-    }
-    let is_other = server.raft().members().peers.values().any(|peer| member_name(api, &peer.name) == name);
-    if is_other {
-        let text = format!("{name} takes part in Raft: remove it with `operator raft remove-peer`");
-        return Err(HttpError::internal(text));
-    }
-    // A member that nobody knows has left.
-    Ok(Reply::empty())
 }
 
 fn monitor(api: &Api, call: &Call) -> Result<Reply, HttpError> {

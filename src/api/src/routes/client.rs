@@ -358,7 +358,8 @@ async fn change_metadata(api: &Api, call: Call) -> Result<Reply, HttpError> {
             parts.uri =
                 target.parse().map_err(|_| HttpError::bad_request("request target can not be read"))?;
             let request = Request::from_parts(parts, Body::from(call.body));
-            return api.pass_on(&connection, request).await.map(Reply::Raw);
+            let passed = api.pass_on(&connection, request).await;
+            return passed.map(Reply::Raw).map_err(|error| error.into_error(false));
         }
     }
     let client = this_node(api, &call)?;

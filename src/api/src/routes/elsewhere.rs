@@ -1,23 +1,52 @@
-//! Who answers: client agents pass on to a server, followers to the leader, and what is about a node goes to that node.
+//! Who answers: client agents pass on to a server, followers to the leader, what is about a node goes to that node, and
+//! what names another region goes there.
 
 use std::time::Duration;
 
-use http::{Method, request::Parts};
 use model::{AllocId, NodeId};
-use raft::Leadership;
+use raft::{Leadership, Peer};
+use server::Server;
 use transport::Connection;
 
-use crate::{Api, HttpError, Query, forward::hops_of, listen::Origin};
+use super::members::{member_name, server_id};
+use crate::{Api, HttpError, MembershipError, Query, listen::Origin};
 
-/// Agents that a request may pass: from a client to a server, to its leader, to another node, and one to spare while
-/// the leader changes.
-const HOPS_MAX: u32 = 4;
+/// Agents that a request may pass: from a client to a server, to another region, to its leader, to another node, and two
+/// to spare while leaders change.
+const HOPS_MAX: u32 = 6;
 
 /// Time to wait for a leader, or for a server, before giving up: an election takes less.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 
+/// What is looked at to find out who answers.
+pub(crate) struct Asking<'a> {
+    /// The path without `/v1`.
+    pub path: &'a str,
+    /// The query.
+    pub query: &'a Query,
+    /// Whether it only reads.
+    pub is_read: bool,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Agents that it passed.
+    pub hops: u32,
+    /// How often it was asked before.
+    pub attempt: u32,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// This agent, from what it has.
+    Here,
+    /// This agent, as the leader of its region.
+    HereAsLeader,
+    /// The agent at the other end.
+    To(Connection),
+}
+
 /// What a request is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum Subject {
     /// The agent that got it, or what it knows by itself.
     Agent,
@@ -25,6 +54,10 @@ enum Subject {
     Alloc(AllocId),
     /// A node.
     Node(NodeId),
+    /// A server of the region, by name or id, or `leader`.
+    Server(String),
+    /// The region, as any server knows it.
+    AnyServer,
     /// The state of the region.
     Region,
 }
@@ -34,39 +67,43 @@ enum Subject {
 /// # Errors
 ///
 /// 500 when there is no way to who could answer.
-pub(crate) async fn elsewhere(
-    api: &Api,
-    request: &Parts,
-    path: &str,
-    query: &Query,
-    origin: Origin,
-) -> Result<Option<Connection>, HttpError> {
-    let Some(path) = path.strip_prefix("/v1") else { return Ok(None) };
-    let region = query.text("region").unwrap_or(&api.agent().region);
-    if region != api.agent().region {
-        return Err(HttpError::internal("No path to region"));
+pub(crate) async fn elsewhere(api: &Api, asking: &Asking<'_>) -> Result<Route, HttpError> {
+    let subject = subject(asking.path, asking.query, api.server().is_some());
+    let region = asking.query.text("region").unwrap_or(&api.agent().region);
+    // An agent speaks for itself, whatever region the caller works with.
+    let abroad = region != api.agent().region && !asking.path.starts_with("/agent/");
+    if subject == Subject::Agent && !abroad {
+        return Ok(Route::Here);
     }
-    let subject = subject(path, query, api.server().is_some());
-    if subject == Subject::Agent {
-        return Ok(None);
-    }
-    if hops_of(&request.headers) >= HOPS_MAX {
+    if asking.hops >= HOPS_MAX {
         return Err(HttpError::internal("No cluster leader: agents disagree about who answers; try again"));
     }
+    if abroad {
+        return to_region(api, region, asking).await;
+    }
     match subject {
-        Subject::Agent => Ok(None),
-        Subject::Alloc(id) if api.client().is_some_and(|client| client.alloc(id).is_some()) => Ok(None),
+        Subject::Agent => Ok(Route::Here),
+        Subject::Alloc(id) if api.client().is_some_and(|client| client.alloc(id).is_some()) => {
+            Ok(Route::Here)
+        }
         Subject::Alloc(id) => match api.server() {
             Some(server) => match server.snapshot().alloc(id).map(|alloc| alloc.node_id) {
                 // An allocation of this very node that its client has collected: nobody else knows more.
-                Some(node) => to_node(api, node, origin).await,
-                None => Ok(None),
+                Some(node) => route(to_node(api, node, asking.origin).await?),
+                None => Ok(Route::Here),
             },
-            None => upstream(api, origin).await,
+            None => route(upstream(api, asking.origin).await?),
         },
-        Subject::Node(id) => to_node(api, id, origin).await,
-        Subject::Region => to_region(api, &request.method, query, origin).await,
+        Subject::Node(id) => route(to_node(api, id, asking.origin).await?),
+        Subject::Server(name) => to_server(api, &name, asking.origin).await,
+        Subject::AnyServer if api.server().is_some() => Ok(Route::Here),
+        Subject::AnyServer => route(upstream(api, asking.origin).await?),
+        Subject::Region => to_leader(api, asking).await,
     }
+}
+
+fn route(connection: Option<Connection>) -> Result<Route, HttpError> {
+    Ok(connection.map_or(Route::Here, Route::To))
 }
 
 /// Finds the way to a node; none when this agent is the node, or knows no way.
@@ -74,46 +111,74 @@ pub(crate) async fn to_node(api: &Api, id: NodeId, origin: Origin) -> Result<Opt
     if api.client().is_some_and(|client| client.node_id() == id) {
         return Ok(None);
     }
-    match api.server() {
-        Some(server) => Ok(server.sessions().connection(id)),
-        None => upstream(api, origin).await,
+    let Some(server) = api.server() else { return upstream(api, origin).await };
+    Ok(server.sessions().connection(id))
+}
+
+/// Finds the way to another region: over this region's servers, which alone know those of others.
+async fn to_region(api: &Api, region: &str, asking: &Asking<'_>) -> Result<Route, HttpError> {
+    let no_path = || HttpError::internal("No path to region");
+    if api.server().is_none() {
+        return route(upstream(api, asking.origin).await?);
+    }
+    let members = api.membership().ok_or_else(no_path)?;
+    if !members.regions().iter().any(|known| known == region) {
+        return Err(no_path());
+    }
+    match members.to_region(region.to_owned(), asking.attempt).await {
+        Ok(connection) => Ok(Route::To(connection)),
+        Err(MembershipError::NotFound(_) | MembershipError::Wrong(_)) => Err(no_path()),
+        Err(MembershipError::Failed(why)) => {
+            Err(HttpError::internal(format!("No path to region: {why}")).not_run())
+        }
     }
 }
 
-async fn to_region(
-    api: &Api,
-    method: &Method,
-    query: &Query,
-    origin: Origin,
-) -> Result<Option<Connection>, HttpError> {
-    let Some(server) = api.server() else { return upstream(api, origin).await };
-    let stale = query
-        .get("stale")
-        .is_some_and(|value| !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False"));
-    if stale && matches!(*method, Method::GET | Method::HEAD) {
-        return Ok(None);
+/// Finds the way to one server.
+async fn to_server(api: &Api, name: &str, origin: Origin) -> Result<Route, HttpError> {
+    let Some(server) = api.server() else { return route(upstream(api, origin).await?) };
+    let raft = server.raft();
+    let peer = if name == "leader" {
+        Some(raft.leader().ok_or_else(HttpError::no_leader)?)
+    } else {
+        let members = raft.members();
+        let is_it = |peer: &&Peer| {
+            server_id(peer) == name || peer.name == name || member_name(api, &peer.name) == name
+        };
+        members.peers.values().find(is_it).cloned()
+    };
+    let peer = peer.ok_or_else(|| HttpError::new(400, format!("unknown Nomad server {name}")))?;
+    if peer.id == raft.me().id { Ok(Route::Here) } else { dial(api, &peer).await }
+}
+
+async fn to_leader(api: &Api, asking: &Asking<'_>) -> Result<Route, HttpError> {
+    let Some(server) = api.server() else { return route(upstream(api, asking.origin).await?) };
+    if asking.is_read && asking.query.is_stale() {
+        return Ok(Route::Here);
     }
+    match leadership(server).await {
+        Some(Leadership::Leader { .. }) => Ok(Route::HereAsLeader),
+        Some(Leadership::Follower { leader, .. }) => dial(api, &leader).await,
+        Some(Leadership::Unknown { .. } | Leadership::Stopped) | None => Err(HttpError::no_leader()),
+    }
+}
+
+/// Waits until it is known who leads.
+async fn leadership(server: &Server) -> Option<Leadership> {
     let mut leadership = server.raft().leadership();
     let known = leadership.wait_for(|leadership| !matches!(leadership, Leadership::Unknown { .. }));
-    let known = tokio::select! {
+    tokio::select! {
         biased;
         known = known => known.ok().map(|known| known.clone()),
         () = server.env().sleep(LEADER_WAIT) => None,
-    };
-    match known {
-        Some(Leadership::Leader { .. }) => Ok(None),
-        Some(Leadership::Follower { leader, .. }) => {
-            let peers = api.peers().ok_or_else(no_leader)?;
-            peers.connect(&leader.addr).await.map(Some).map_err(|error| {
-                HttpError::internal(format!("No cluster leader: {} can not be reached: {error}", leader.addr))
-            })
-        }
-        Some(Leadership::Unknown { .. } | Leadership::Stopped) | None => Err(no_leader()),
     }
 }
 
-fn no_leader() -> HttpError {
-    HttpError::internal("No cluster leader")
+async fn dial(api: &Api, peer: &Peer) -> Result<Route, HttpError> {
+    let peers = api.peers().ok_or_else(HttpError::no_leader)?;
+    peers.connect(&peer.addr).await.map(Route::To).map_err(|error| {
+        HttpError::internal(format!("No cluster leader: {} can not be reached: {error}", peer.name)).not_run()
+    })
 }
 
 /// The server that holds this client's session.
@@ -129,7 +194,7 @@ async fn upstream(api: &Api, origin: Origin) -> Result<Option<Connection>, HttpE
         known = known => known.ok().and_then(|known| known.as_ref().map(|(_, connection)| connection.clone())),
         () = api.agent().env.sleep(LEADER_WAIT) => None,
     };
-    known.map(Some).ok_or_else(|| HttpError::internal("No known servers"))
+    known.map(Some).ok_or_else(|| HttpError::internal("No known servers").not_run())
 }
 
 /// Reads what a path under `/v1` is about. A malformed id counts as this agent's: its route says what is wrong.
@@ -144,14 +209,18 @@ fn subject(path: &str, query: &Query, is_server: bool) -> Subject {
         return id.parse().map_or(Subject::Agent, Subject::Alloc);
     }
     match path {
-        "/agent/members" | "/regions" | "/status/leader" | "/status/peers" if !is_server => Subject::Region,
-        "/agent/monitor" | "/agent/host" => node(),
-        "/metrics" | "/regions" | "/event/stream" | "/operator/autopilot/health" if is_server => {
-            Subject::Agent
-        }
-        "/metrics" => Subject::Agent,
+        // Every agent knows all others; servers alone is what Nomad's tools expect, and a server says it.
+        "/agent/members" if query.text("all").is_some() => Subject::Agent,
+        "/agent/members" | "/regions" if !is_server => Subject::AnyServer,
+        "/status/leader" | "/status/peers" | "/event/stream" => Subject::AnyServer,
+        "/agent/monitor" | "/agent/host" => match query.text("server_id") {
+            Some(name) => Subject::Server(name.to_owned()),
+            None => node(),
+        },
+        "/agent/join-token" | "/agent/join-tokens" | "/agent/join-settings" => Subject::Region,
+        "/metrics" | "/regions" => Subject::Agent,
+        _ if path.starts_with("/agent/join-token/") => Subject::Region,
         _ if path.starts_with("/agent/") => Subject::Agent,
-        _ if path.starts_with("/status/") => Subject::Agent,
         _ => Subject::Region,
     }
 }
@@ -183,11 +252,14 @@ mod tests {
         for path in ["/agent/self", "/agent/health", "/agent/servers", "/metrics", "/client/stats"] {
             assert_eq!(on_client(path), Subject::Agent, "{path}");
         }
-        for path in ["/agent/members", "/status/leader", "/regions", "/jobs", "/event/stream", "/job/agent/x"]
-        {
+        for path in ["/agent/members", "/status/leader", "/regions", "/event/stream"] {
+            assert_eq!(on_client(path), Subject::AnyServer, "{path}");
+        }
+        for path in ["/jobs", "/job/agent/x", "/agent/join-tokens", "/operator/snapshot"] {
             assert_eq!(on_client(path), Subject::Region, "{path}");
         }
-        assert_eq!(on_server("/status/leader", ""), Subject::Agent);
+        assert_eq!(on_server("/agent/members", ""), Subject::Agent);
+        assert_eq!(on_server("/agent/monitor", "server_id=leader"), Subject::Server("leader".to_owned()));
         assert_eq!(on_server("/jobs", ""), Subject::Region);
     }
 }

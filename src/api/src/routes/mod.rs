@@ -6,6 +6,7 @@
 mod absent;
 mod agent;
 mod allocations;
+mod autopilot;
 mod client;
 mod deployments;
 mod elsewhere;
@@ -14,17 +15,22 @@ mod events;
 mod exec;
 mod files;
 mod jobs;
+mod joining;
+mod keyring;
+mod members;
 mod metrics;
 mod namespaces;
 mod node_pools;
 mod nodes;
 mod operator;
+mod raft;
 mod scaling;
 mod search;
+mod snapshot;
 mod status;
 mod system;
 
-pub(crate) use elsewhere::elsewhere;
+pub(crate) use elsewhere::{Asking, Route, elsewhere};
 
 use crate::{Api, Call, HttpError, Reply};
 
@@ -68,7 +74,7 @@ pub(crate) async fn dispatch(api: &Api, call: Call) -> Result<Reply, HttpError> 
         ("agent", Some(rest)) => agent::answer(api, &call, rest).await,
         ("system", Some(rest)) => system::answer(api, &call, rest).await,
         ("status", Some(rest)) => status::answer(api, &call, rest),
-        ("regions", None) => agent::regions(api, &call),
+        ("regions", None) => members::regions(api, &call),
         ("metrics", None) => metrics::answer(api, &call).await,
         ("event", Some("stream")) => events::answer(api, &call),
         _ => absent::answer(api, &call, family, rest),

@@ -1,5 +1,6 @@
 //! `/v1/status/leader` and `/v1/status/peers`.
 
+use super::members::rpc_addr;
 use crate::{Api, Call, HttpError, Reply};
 
 /// Answers what follows `/v1/status/`.
@@ -8,10 +9,12 @@ pub(crate) fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, HttpEr
     call.query.wait()?;
     let server = api.require_server()?;
     match rest {
-        "leader" => Reply::json(&server.raft().leader().map(|leader| leader.addr).unwrap_or_default()),
+        "leader" => Reply::json(
+            &server.raft().leader().map(|leader| rpc_addr(&leader).to_owned()).unwrap_or_default(),
+        ),
         "peers" => {
             let mut peers: Vec<String> =
-                server.raft().members().peers.values().map(|peer| peer.addr.clone()).collect();
+                server.raft().members().peers.values().map(|peer| rpc_addr(peer).to_owned()).collect();
             peers.sort_unstable();
             Reply::json(&peers)
         }

@@ -16,6 +16,7 @@ mod shape;
 mod agent;
 mod alloc;
 mod alloc_writer;
+mod archive;
 mod cluster;
 mod deployment;
 mod eval;
@@ -23,6 +24,7 @@ mod event;
 mod files;
 mod job;
 mod job_requests;
+mod joining;
 mod loose;
 mod metric;
 mod node;
@@ -36,6 +38,10 @@ mod time;
 pub use agent::*;
 pub use alloc::*;
 pub use alloc_writer::{StubFields, write_alloc_stub};
+pub use archive::{
+    ARCHIVE_VERSION, ArchiveError, Measure, SnapshotMeta, SnapshotTable, StateFacts, read_archive,
+    write_archive,
+};
 pub use cluster::*;
 pub use deployment::*;
 pub use eval::*;
@@ -43,6 +49,7 @@ pub use event::*;
 pub use files::*;
 pub use job::*;
 pub use job_requests::*;
+pub use joining::*;
 pub use loose::{BodyError, from_slice, from_value};
 pub use metric::*;
 pub use node::*;
