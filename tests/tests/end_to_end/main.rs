@@ -12,3 +12,4 @@ mod full_disk;
 mod jobs;
 mod python;
 mod restarts;
+mod snapshot;
