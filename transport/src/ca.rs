@@ -93,6 +93,16 @@ impl LeafKey {
         KeyPair::generate_for(ALGORITHM).map(Self).map_err(AuthorityError::Make)
     }
 
+    /// Takes back a key that was kept.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not one that [`expose_pem`](Self::expose_pem) wrote.
+    pub fn from_pem(pem: &str) -> Result<Self, AuthorityError> {
+        let key = KeyPair::from_pem_and_sign_algo(pem, ALGORITHM);
+        key.map(Self).map_err(|error| AuthorityError::Read { what: "key", why: error.to_string() })
+    }
+
     /// The half that the authority certifies.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.der_bytes().to_vec())

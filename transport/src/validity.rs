@@ -32,6 +32,11 @@ impl Validity {
         Self::of_der(&certificate)
     }
 
+    /// The first moment at which it is not valid any more.
+    pub fn end(&self) -> Duration {
+        self.not_after + Duration::from_secs(1)
+    }
+
     pub(crate) fn of_der(der: &[u8]) -> Result<Self, CredentialsError> {
         read(der)
             .ok_or(CredentialsError::Read { what: "certificate", why: "its times are unreadable".into() })

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use transport::{
     Authorities, ClusterId, Credentials, CredentialsError, Identity, Region, Role, Scope, Validity,
-    ca::{Authority, AuthorityError},
+    ca::{Authority, AuthorityError, LeafKey},
 };
 
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
     wire::Issued,
 };
 
-/// What is known of a server that has another region's trust; regions are few.
 const AGENT: &str = "agent.pem";
 const AUTHORITY: &str = "authority.pem";
 const AUTHORITY_KEY: &str = "authority-key.pem";
@@ -26,11 +25,13 @@ const KEYS: &str = "gossip-keys";
 const REGIONS: &str = "regions";
 const MEMBERSHIP: &str = "membership";
 const FOUNDING: &str = "founding";
+/// The key of an agent that asks to be admitted, so that one whose answer was lost asks with the same key again.
+const JOINING_KEY: &str = "joining-key.pem";
 
 /// The directory `<data_dir>/tls`: what makes an agent part of its region. Every file is replaced as a whole and synced.
 ///
 /// `agent.pem` is the certificate and its key, `authority.pem` the region's authority, `authority-key.pem` its key (servers
-/// only), `gossip-keys`, `regions` the authorities of other regions, `membership` how the agent joined, `founding` what a
+/// only), `joining-key.pem` the key of an agent that waits to be admitted, `gossip-keys`, `regions` the authorities of other regions, `membership` how the agent joined, `founding` what a
 /// server has promised. `membership` is written last: without it the agent has not joined.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -125,8 +126,8 @@ impl Files {
         if let Proof::Issued { issued, .. } = &proof {
             let validity =
                 Validity::of_pem(&issued.chain_pem).map_err(|source| self.unusable(AGENT, source))?;
-            if validity.not_after < now {
-                return Err(FilesError::Expired { dir: self.dir.clone(), since: now - validity.not_after });
+            if validity.end() <= now {
+                return Err(FilesError::Expired { dir: self.dir.clone(), since: now - validity.end() });
             }
         }
         let given = Given { proof, auth, cluster, keys, regions, servers };
@@ -167,6 +168,7 @@ impl Files {
         self.keep_regions(&kept.regions)?;
         let membership = Membership { cluster: kept.cluster, auth: kept.auth, servers: kept.servers.clone() };
         self.writing(MEMBERSHIP, |path| record::write_record(path, MEMBERSHIP, &membership))?;
+        self.writing(JOINING_KEY, record::remove)?;
         Ok(kept)
     }
 
@@ -221,6 +223,18 @@ impl Files {
         self.writing(FOUNDING, |path| record::write_record(path, FOUNDING, &file))
     }
 
+    /// The key that the agent asks to be admitted with: the same in each try until it is.
+    pub(crate) fn joining_key(&self) -> Result<LeafKey, FilesError> {
+        let path = self.dir.join(JOINING_KEY);
+        if let Some(key) = self.read(JOINING_KEY)?.and_then(|pem| LeafKey::from_pem(&pem).ok()) {
+            return Ok(key);
+        }
+        let key = LeafKey::generate().map_err(|error| FilesError::NotKept(error.into()))?;
+        record::write(&path, key.expose_pem().as_bytes())
+            .map_err(|source| FilesError::Write { path, source })?;
+        Ok(key)
+    }
+
     pub(crate) fn founding(&self) -> Result<Record, FilesError> {
         Ok(self.read_record::<FoundingFile>(FOUNDING)?.unwrap_or_default().record)
     }
@@ -261,6 +275,7 @@ impl Files {
     fn damaged(&self, error: GivenError) -> FilesError {
         let name = match &error {
             GivenError::Credentials(_) => AGENT,
+            GivenError::Trust(_) => AUTHORITY,
             GivenError::Authority(_) => AUTHORITY_KEY,
             GivenError::Keys => KEYS,
         };
@@ -288,7 +303,8 @@ impl Given {
             Proof::Own(own) => (own, None),
             Proof::Issued { issued, key_pem } => {
                 let scope = Scope::Region(identity.region.clone());
-                let authorities = Authorities::none().trust_pem(scope, &issued.authority_pem)?;
+                let authorities =
+                    Authorities::none().trust_pem(scope, &issued.authority_pem).map_err(GivenError::Trust)?;
                 let chain = &issued.chain_pem;
                 let credentials = Credentials::from_pem(identity.clone(), authorities, chain, &key_pem, now)?;
                 let load = |key: &String| {
@@ -311,6 +327,9 @@ pub enum GivenError {
     /// The certificate, its key and the authorities do not fit.
     #[error("{0}")]
     Credentials(#[from] CredentialsError),
+    /// The authority's certificate is none.
+    #[error("{0}")]
+    Trust(CredentialsError),
     /// The authority and its key do not fit.
     #[error("{0}")]
     Authority(#[from] AuthorityError),

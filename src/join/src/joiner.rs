@@ -296,7 +296,10 @@ impl Joiner {
         }
         let key = match self.own {
             Some(_) => None,
-            None => Some(LeafKey::generate().map_err(JoinError::Make)?),
+            None => {
+                let files = self.files.clone();
+                Some(self.blocking(move || files.joining_key()).await??)
+            }
         };
         let own = &self.config.identity;
         let question = Ask::Enrol(Enrol {

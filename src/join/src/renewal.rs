@@ -88,7 +88,7 @@ impl Renewal {
                 Ok(renewed) => return Ok(renewed),
                 Err(failed) => failed,
             };
-            let left = validity.not_after.saturating_sub(unix_time(&self.env));
+            let left = validity.end().saturating_sub(unix_time(&self.env));
             if left.is_zero() {
                 error!(reason = %failed, "certificate expired and was not renewed: no agent takes it any more");
                 return Err(RenewalEnd::Expired);

@@ -192,8 +192,10 @@ impl Driver {
                     return;
                 }
                 Output::Answer(message) => {
-                    // An asker that is gone asks again.
-                    let _ = reply.take().map(|reply| reply.send(message));
+                    if let Some(reply) = reply.take() {
+                        // An asker that is gone asks again.
+                        let _ = reply.send(message);
+                    }
                 }
                 Output::Ask { to, message } => self.ask(to, message),
                 Output::Found(found) => {
