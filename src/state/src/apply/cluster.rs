@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use model::{AutopilotConfig, JobKey, JobStatus, Namespace, NodePool, SchedulerConfig, Text, Timestamp};
+use protocol::Named;
 use uuid::Uuid;
 
 use super::Writer;
@@ -56,7 +57,23 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn upsert_namespace(&mut self, namespace: &Namespace) {
+    pub(super) fn upsert_namespaces(&mut self, namespaces: &[Named<Namespace>]) {
+        namespaces.iter().for_each(|row| self.upsert_namespace(&row.0));
+    }
+
+    pub(super) fn delete_namespaces(&mut self, names: &[Text]) -> Result<(), Refusal> {
+        names.iter().try_for_each(|name| self.delete_namespace(name))
+    }
+
+    pub(super) fn upsert_node_pools(&mut self, pools: &[Named<NodePool>]) -> Result<(), Refusal> {
+        pools.iter().try_for_each(|pool| self.upsert_node_pool(&pool.0))
+    }
+
+    pub(super) fn delete_node_pools(&mut self, names: &[Text]) -> Result<(), Refusal> {
+        names.iter().try_for_each(|name| self.delete_node_pool(name))
+    }
+
+    fn upsert_namespace(&mut self, namespace: &Namespace) {
         let mut namespace = namespace.clone();
         let known = self.state.namespace(&namespace.name);
         namespace.create_index = known.map_or(self.index, |known| known.create_index);
@@ -65,7 +82,7 @@ impl Writer<'_> {
         self.state.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
     }
 
-    pub(super) fn delete_namespace(&mut self, name: &Text) -> Result<(), Refusal> {
+    fn delete_namespace(&mut self, name: &Text) -> Result<(), Refusal> {
         if name == "default" {
             return Err(Refusal::DefaultNamespace);
         }
@@ -90,7 +107,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn upsert_node_pool(&mut self, pool: &NodePool) -> Result<(), Refusal> {
+    fn upsert_node_pool(&mut self, pool: &NodePool) -> Result<(), Refusal> {
         if is_built_in(&pool.name) {
             return Err(Refusal::BuiltInPoolChanged { name: pool.name.clone() });
         }
@@ -104,7 +121,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn delete_node_pool(&mut self, name: &Text) -> Result<(), Refusal> {
+    fn delete_node_pool(&mut self, name: &Text) -> Result<(), Refusal> {
         if is_built_in(name) {
             return Err(Refusal::BuiltInPoolDeleted { name: name.clone() });
         }

@@ -72,18 +72,10 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
             writer.follow_health(update.as_ref(), job.as_deref(), eval.as_deref(), *now)?;
         }
         Command::SetSchedulerConfig { config, cas } => writer.set_scheduler_config(&config.0, *cas)?,
-        Command::UpsertNamespaces { namespaces } => {
-            namespaces.iter().for_each(|row| writer.upsert_namespace(&row.0))
-        }
-        Command::DeleteNamespaces { names } => {
-            names.iter().try_for_each(|name| writer.delete_namespace(name))?
-        }
-        Command::UpsertNodePools { pools } => {
-            pools.iter().try_for_each(|pool| writer.upsert_node_pool(&pool.0))?
-        }
-        Command::DeleteNodePools { names } => {
-            names.iter().try_for_each(|name| writer.delete_node_pool(name))?
-        }
+        Command::UpsertNamespaces { namespaces } => writer.upsert_namespaces(namespaces),
+        Command::DeleteNamespaces { names } => writer.delete_namespaces(names)?,
+        Command::UpsertNodePools { pools } => writer.upsert_node_pools(pools)?,
+        Command::DeleteNodePools { names } => writer.delete_node_pools(names)?,
         Command::Collect { evals, allocs, jobs, deployments, nodes } => {
             writer.collect(&collect::Garbage { evals, allocs, jobs, deployments, nodes });
         }
@@ -91,7 +83,7 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
         Command::ReconcileSummaries => writer.reconcile_summaries(),
         Command::CreateJoinToken { token } => writer.create_join_token(&token.0)?,
         Command::UseJoinToken { secret_hash, role, used } => {
-            writer.use_join_token(secret_hash, *role, used)?;
+            writer.use_join_token(secret_hash, *role, used)?
         }
         Command::RevokeJoinTokens { accessors } => writer.revoke_join_tokens(accessors),
         Command::SetJoinSettings { require_token } => writer.set_join_settings(*require_token),
