@@ -53,7 +53,7 @@ fn a_token_is_used_once_and_by_the_same_agent_again() {
     let row = region.state().join_token(accessor).expect("it is kept");
     assert_eq!((row.modify_index, row.used.clone()), (index, Some(used(7, 7, 1))), "the first use stays");
     for other in [used(8, 7, 3), used(7, 8, 3)] {
-        let refused = region.try_apply(take(&token, JoinRole::Client, other)).unwrap_err();
+        let refused = region.try_apply(take(&token, JoinRole::Client, other)).expect_err("it is refused");
         assert_eq!(refused, Refusal::JoinTokenUsed { accessor });
     }
 }
@@ -63,22 +63,23 @@ fn a_token_is_refused_when_expired_for_another_role_revoked_or_unknown() {
     let mut region = Region::with_nodes(0);
     let token = token(1, JoinRole::Client);
     let accessor = token.accessor;
-    let unknown = region.try_apply(take(&token, JoinRole::Client, used(7, 7, 1))).unwrap_err();
+    let unknown = region.try_apply(take(&token, JoinRole::Client, used(7, 7, 1))).expect_err("it is refused");
     assert_eq!(unknown, Refusal::JoinTokenUnknown);
     region.apply(create(&token));
-    let role = region.try_apply(take(&token, JoinRole::Server, used(7, 7, 1))).unwrap_err();
+    let role = region.try_apply(take(&token, JoinRole::Server, used(7, 7, 1))).expect_err("it is refused");
     assert_eq!(
         role,
         Refusal::JoinTokenRole { accessor, role: JoinRole::Client, asked: JoinRole::Server },
         "{role}"
     );
-    let late = region.try_apply(take(&token, JoinRole::Client, used(7, 7, 3_600))).unwrap_err();
+    let late =
+        region.try_apply(take(&token, JoinRole::Client, used(7, 7, 3_600))).expect_err("it is refused");
     assert_eq!(late, Refusal::JoinTokenExpired { accessor });
-    let again = region.try_apply(create(&token)).unwrap_err();
+    let again = region.try_apply(create(&token)).expect_err("it is refused");
     assert_eq!(again, Refusal::JoinTokenExists { accessor });
     assert_eq!(region.state().join_token(accessor).expect("it is there").used, None);
     region.apply(Command::RevokeJoinTokens { accessors: vec![accessor, Uuid::from_u128(99)] });
-    let revoked = region.try_apply(take(&token, JoinRole::Client, used(7, 7, 1))).unwrap_err();
+    let revoked = region.try_apply(take(&token, JoinRole::Client, used(7, 7, 1))).expect_err("it is refused");
     assert_eq!(revoked, Refusal::JoinTokenUnknown);
 }
 
@@ -124,7 +125,7 @@ fn settings_and_regions_are_kept_and_restored() {
     assert_eq!(restored.state().join_tokens().count(), 1);
 
     region.apply(Command::ForgetRegion { name: "eu".into() });
-    let gone = region.try_apply(Command::ForgetRegion { name: "eu".into() }).unwrap_err();
+    let gone = region.try_apply(Command::ForgetRegion { name: "eu".into() }).expect_err("it is refused");
     assert_eq!(gone, Refusal::RegionNotFound { name: "eu".into() });
     assert_ne!(restored.content_hash(), region.store.content_hash());
 }

@@ -68,7 +68,11 @@ impl Writer<'_> {
         }
     }
 
-    pub(super) fn update_transition(&mut self, id: AllocId, transition: DesiredTransition, now: Timestamp) {
+    pub(super) fn update_transitions(&mut self, asked: &[(AllocId, DesiredTransition)], now: Timestamp) {
+        asked.iter().for_each(|(id, transition)| self.update_transition(*id, *transition, now));
+    }
+
+    fn update_transition(&mut self, id: AllocId, transition: DesiredTransition, now: Timestamp) {
         self.edit_alloc(id, now, |alloc| {
             let mut merged = alloc.extra().transition;
             merged.merge(transition);

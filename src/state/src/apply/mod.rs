@@ -39,9 +39,7 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
             writer.drain_node(*node_id, *drain, end, meta, event.as_ref(), *now)?;
         }
         Command::DeregisterNodes { node_ids, .. } => node_ids.iter().for_each(|&id| writer.remove_node(id)),
-        Command::NoteNodeEvents { events } => {
-            events.iter().for_each(|(id, event)| writer.note_node_event(*id, event))
-        }
+        Command::NoteNodeEvents { events } => writer.note_node_events(events),
         Command::RegisterJob { job, submission, enforce_index, eval, scaling, now } => {
             let extras = job::Extras { submission: submission.as_deref(), scaling: scaling.as_deref() };
             outcome = writer.register_job(job, *enforce_index, extras, eval.as_deref(), *now)?;
@@ -58,9 +56,7 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
         Command::UpdateAllocs { updates, now, .. } => {
             outcome = Outcome::AllocUpdates { dropped: writer.update_allocs(updates, *now) };
         }
-        Command::UpdateTransitions { transitions, now, .. } => {
-            transitions.iter().for_each(|(id, transition)| writer.update_transition(*id, *transition, *now));
-        }
+        Command::UpdateTransitions { transitions, now, .. } => writer.update_transitions(transitions, *now),
         Command::UpdateDeployment { update, job, eval, now } => {
             writer.update_deployment(update, job.as_deref(), eval.as_deref(), *now)?;
         }

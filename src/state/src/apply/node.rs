@@ -146,7 +146,11 @@ impl Writer<'_> {
         self.take_node(id);
     }
 
-    pub(super) fn note_node_event(&mut self, id: NodeId, event: &NodeEvent) {
+    pub(super) fn note_node_events(&mut self, events: &[(NodeId, NodeEvent)]) {
+        events.iter().for_each(|(id, event)| self.note_node_event(*id, event));
+    }
+
+    fn note_node_event(&mut self, id: NodeId, event: &NodeEvent) {
         if let Some(known) = self.state.node(id) {
             let mut node = Node::clone(known);
             self.push_noted_event(&mut node, event);
