@@ -102,11 +102,6 @@ impl Detector {
         self.suspicions.contains_key(&slot)
     }
 
-    /// Somebody came or went, so others may follow us on the ring.
-    pub(crate) fn member_changed(&mut self) {
-        self.is_watch_current = false;
-    }
-
     /// What was found out about a former life says nothing about the next.
     pub(crate) fn drop_subject(&mut self, slot: Slot) {
         self.suspicions.remove(&slot);
@@ -144,6 +139,25 @@ impl Gossip {
         };
         if let Some(subject) = subject.filter(|slot| !self.detector.suspects(*slot)) {
             self.probe(subject);
+        }
+    }
+
+    /// Somebody came or went, so others may follow us on the ring.
+    pub(crate) fn member_changed(&mut self, slot: Slot) {
+        let detector = &mut self.detector;
+        if !detector.is_watch_current {
+            return;
+        }
+        let is_watched = detector.watch.contains(&slot);
+        let ring = self.directory.place(self.slot).ring;
+        let distance = |slot: Slot| self.directory.place(slot).ring.wrapping_sub(ring);
+        let is_nearer = match detector.watch.last() {
+            Some(furthest) => detector.watch.len() < WATCHED || distance(slot) < distance(*furthest),
+            None => true,
+        };
+        // Whoever is watched and changed is gone, or began another life; looking again is right for both.
+        if is_watched || is_nearer {
+            detector.is_watch_current = false;
         }
     }
 

@@ -293,6 +293,7 @@ impl Gossip {
         self.timers.push(self.now + probe, Timer::Probe);
         self.timers.push(self.now + knock, Timer::Knock);
         self.timers.push(self.now, Timer::Rejoin);
+        self.timers.push(self.now, Timer::Reap);
     }
 
     fn run_timers(&mut self) {
@@ -328,6 +329,7 @@ impl Gossip {
             Timer::Depart(left) => self.depart(left),
             Timer::Announce => self.announce_late(),
             Timer::Absorb => self.absorb(),
+            Timer::Reap => self.reap_again(),
         }
     }
 }

@@ -29,6 +29,9 @@ const DEAD_MAX: usize = 16_384;
 /// How often a few members are asked for a page of theirs: finds others when streams do not work.
 const FEED_PERIOD: Duration = Duration::from_secs(30);
 
+/// How often the dead are gone through.
+const REAP_PERIOD: Duration = Duration::from_secs(60);
+
 /// Foca, and what it wanted in its last call.
 pub(crate) struct Spreader {
     foca: Foca<Identity, PacketCodec, SmallRng, Carrier>,
@@ -87,7 +90,8 @@ fn foca_config(config: &Config, members: usize) -> foca::Config {
         num_indirect_probes: NonZeroUsize::new(config.gossip_fanout).unwrap_or(one),
         max_transmissions: transmissions(members),
         suspect_to_down_after: config.suspicion_max,
-        remove_down_after: Some(config.remember),
+        // We say when, so that there is one timer for all and not one for each death.
+        remove_down_after: None,
         max_packet_size: NonZeroUsize::new(config.packet_bytes_max - ENVELOPE_BYTES).unwrap_or(one),
         // Two members that hold each other for down would answer each other without end. Ours learn it from probes.
         notify_down_members: false,
@@ -156,7 +160,7 @@ impl Gossip {
         let member = foca::Member::new(identity, 0, state);
         self.call_foca(|foca, wishes| foca.apply_many(std::iter::once(member), spreads, wishes));
         self.detector.drop_subject(slot);
-        self.detector.member_changed();
+        self.member_changed(slot);
         match (former, entry.standing) {
             (None | Some(Standing::Pruned), Standing::Alive) => self.report(slot, Event::Joined),
             (Some(Standing::Alive), Standing::Alive) => self.report(slot, Event::Updated),
@@ -231,15 +235,6 @@ impl Gossip {
     }
 
     pub(crate) fn run_foca_timer(&mut self, timer: foca::Timer<Identity>) {
-        if let foca::Timer::RemoveDown(identity) = &timer {
-            let (slot, life) = (identity.slot, identity.incarnation());
-            let is_over =
-                |record: &crate::table::Record| !record.standing.is_alive() && record.incarnation == life;
-            if self.table.record(slot).is_some_and(is_over) {
-                self.forget(slot, life);
-            }
-            return;
-        }
         self.call_foca(|foca, wishes| foca.handle_timer(timer, wishes));
     }
 
@@ -262,6 +257,14 @@ impl Gossip {
         if let Some((_, slot, life)) = oldest {
             self.counters.overflowed += 1;
             self.forget(slot, life);
+        }
+    }
+
+    /// Forgets those who are dead for long enough, from time to time.
+    pub(crate) fn reap_again(&mut self) {
+        self.timers.push(self.now + REAP_PERIOD, Timer::Reap);
+        if self.table.dead() > 0 {
+            self.reap();
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum Timer {
     Announce,
     /// More of a long list is taken in.
     Absorb,
+    /// Those who are dead for long are forgotten.
+    Reap,
 }
 
 impl Timer {
@@ -44,15 +46,15 @@ impl Timer {
             | Self::Knock
             | Self::Depart(_)
             | Self::Announce
-            | Self::Absorb => false,
+            | Self::Absorb
+            | Self::Reap => false,
         }
     }
 }
 
 /// Every timer there is. None is lost: foca stops for good when one of its own does not come back.
 ///
-/// Bounded by what they stand for: a few of foca's and ours, one for each probe, suspicion and check under way, and one
-/// for each dead member that is remembered.
+/// Bounded by what they stand for: a few of foca's and ours, and one for each probe, suspicion and check under way.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<Due>>,
