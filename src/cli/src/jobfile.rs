@@ -71,19 +71,28 @@ fn explain(problems: &hcl::Diagnostics, inputs: &hcl::Inputs) -> String {
 }
 
 fn read_text(path: &str) -> Result<String, String> {
-    let mut text = String::new();
     if path == "-" {
-        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;
-        return Ok(text);
+        return read_all(std::io::stdin()).map_err(|why| format!("could not read standard input: {why}"));
     }
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("source path error: stat {path}: no such file or directory"),
         _ => format!("could not open {path}: {error}"),
     })?;
-    file.take(FILE_BYTES_MAX)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("could not read {path}: {error}"))?;
-    Ok(text)
+    read_all(file).map_err(|why| format!("could not read {path}: {why}"))
+}
+
+/// Reads it all, or nothing where it is too much or no text.
+fn read_all(source: impl Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    source.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("it has more than the {FILE_BYTES_MAX} bytes that a job file may have"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8; job files are")
+    })
 }
 
 fn from_json(text: String) -> Result<JobFile, String> {
@@ -136,4 +145,20 @@ fn inputs(context: &Context, path: &str, text: &str) -> Result<hcl::Inputs, Stri
         }
     }
     Ok(inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_whole_or_not_at_all() {
+        assert_eq!(read_all("job \"j\" {}\n".as_bytes()).as_deref(), Ok("job \"j\" {}\n"));
+        let large = vec![b' '; FILE_BYTES_MAX as usize + 1];
+        assert_eq!(read_all(&large[1..]).map(|text| text.len()), Ok(FILE_BYTES_MAX as usize));
+        assert!(read_all(large.as_slice()).is_err_and(|why| why.contains("more than the 8388608 bytes")));
+        assert!(
+            read_all(&b"a = 1\nb = \"\xff\"\n"[..]).is_err_and(|why| why.contains("line 2 is not UTF-8"))
+        );
+    }
 }

@@ -188,6 +188,12 @@ impl<'s> Parser<'s> {
     }
 
     fn report_bad_tokens(&mut self) {
+        if let Some(last) = self.tokens.iter().rev().find(|token| token.kind == Kind::TooMany) {
+            let detail = "The file has too many words and signs to be read. No job needs as many.";
+            self.problems.push(Diagnostic::error("File too complex", detail, self.source.range(last.span)));
+            self.next = self.tokens.len() - 1;
+            return;
+        }
         let mut told = Vec::new();
         for i in 0..self.tokens.len() {
             let token = self.tokens[i];
@@ -233,6 +239,11 @@ impl<'s> Parser<'s> {
         let mut items = Vec::new();
         let mut names: BTreeMap<String, Span> = BTreeMap::new();
         loop {
+            // What else is wrong is said once these are mended.
+            if self.problems.len() >= ERRORS_MAX {
+                self.next = self.tokens.len() - 1;
+                break;
+            }
             let next = self.peek();
             if next.kind == end {
                 self.read();

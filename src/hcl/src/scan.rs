@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     End,
     /// A character that has no meaning.
     Invalid,
+    /// Where reading stopped, because there were too many tokens.
+    TooMany,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,10 @@ pub(crate) struct Token {
     pub kind: Kind,
     pub span: Span,
 }
+
+/// Tokens of one text. The largest file that is read has a third of so many, unless it is nothing but brackets; each takes
+/// some forty bytes.
+const TOKENS_MAX: usize = 3_000_000;
 
 /// What surrounds the place that is read.
 enum Mode {
@@ -107,13 +113,17 @@ impl<'s> Scanner<'s> {
         if self.text.starts_with('\u{feff}') {
             self.skip('\u{feff}'.len_utf8());
         }
-        while self.offset < self.text.len() {
+        // The rest of an endless text is left unread; the token in its place is no part of any file.
+        while self.offset < self.text.len() && self.tokens.len() < TOKENS_MAX {
             match self.modes.last() {
                 Some(Mode::Quoted) => self.quoted(),
                 Some(Mode::Heredoc { .. }) => self.heredoc(),
                 Some(Mode::Bare) => self.template_text(Kind::PlainText, true),
                 Some(Mode::Code { .. }) | None => self.code(),
             }
+        }
+        if self.offset < self.text.len() {
+            self.tokens.push(Token { kind: Kind::TooMany, span: Span { start: self.at, end: self.at } });
         }
         self.tokens.push(Token { kind: Kind::End, span: Span { start: self.at, end: self.at } });
         self.tokens

@@ -8,6 +8,9 @@ use crate::{
 /// The example with what there is to say about it.
 const EXAMPLE: &str = include_str!("example.nomad.hcl");
 
+/// The same of services in a mesh.
+const CONNECT_EXAMPLE: &str = include_str!("connect.nomad.hcl");
+
 /// Name of the file unless another is given.
 const FILE: &str = "example.nomad.hcl";
 
@@ -18,7 +21,8 @@ pub async fn run(context: &Context) -> Outcome {
         [file] => file,
         _ => return Err(Failure::usage("This command takes no arguments or one: <filename>")),
     };
-    let text = if context.on("short") { without_comments(EXAMPLE) } else { EXAMPLE.to_owned() };
+    let example = if context.on("connect") { CONNECT_EXAMPLE } else { EXAMPLE };
+    let text = if context.on("short") { without_comments(example) } else { example.to_owned() };
     let written = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -55,17 +59,19 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn both_examples_are_jobs() {
-        for text in [super::EXAMPLE.to_owned(), super::without_comments(super::EXAMPLE)] {
-            let roots = jobspec::ROOT_BLOCKS;
-            let inputs = hcl::Inputs::of_file(
-                "example.nomad.hcl",
-                &text,
-                &roots,
-                Arc::new(|buffer: &mut [u8]| buffer.fill(1)),
-            );
-            let job = jobspec::parse_hcl(&inputs).expect("the example is a job");
-            assert_eq!(job["ID"], "example");
+    fn all_examples_are_jobs_in_their_usual_form() {
+        for (example, id) in [(super::EXAMPLE, "example"), (super::CONNECT_EXAMPLE, "countdash")] {
+            for text in [example.to_owned(), super::without_comments(example)] {
+                let random = Arc::new(|buffer: &mut [u8]| buffer.fill(1));
+                let inputs = hcl::Inputs::of_file("example.nomad.hcl", &text, &jobspec::ROOT_BLOCKS, random);
+                let mut job = jobspec::parse_hcl(&inputs).expect("the example is a job");
+                assert_eq!(job["ID"], id);
+                assert_eq!(hcl::format("example.nomad.hcl", &text).expect("it is a job"), text);
+                jobspec::canonicalise(&mut job);
+                jobspec::admit(&mut job, &jobspec::ServerDefaults::default());
+                let found = jobspec::validate(&job, &jobspec::Limits::default());
+                assert_eq!(found.errors, Vec::<String>::new());
+            }
         }
     }
 }

@@ -133,7 +133,7 @@ pub const CHANGING: &[Command] = &[
         "Write an example of a job file.",
         &[
             flag("short", Kind::Bool, "Without comments."),
-            flag("connect", Kind::Bool, "Accepted and ignored."),
+            flag("connect", Kind::Bool, "Of services that speak through Consul's mesh."),
         ],
         init::run
     ),

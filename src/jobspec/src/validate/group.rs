@@ -1,6 +1,6 @@
 //! Rules of a task group.
 
-use super::{Errors, rules, service, task};
+use super::{Errors, Seen, rules, service, task};
 use crate::object::{self, Object};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -103,18 +103,19 @@ fn check_disconnect(disconnect: &Object) -> Errors {
 fn check_task_set(group: &Object, errors: &mut Errors) {
     let leaders = object::children(group, "Tasks").filter(|task| object::truth(task, "Leader")).count();
     errors.when(leaders > 1, || "Only one task may be marked as leader".into());
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (index, task) in object::children(group, "Tasks").enumerate() {
         let name = object::text(task, "Name");
+        let first = seen.first(name, index);
         if name.is_empty() {
             errors.push(format!("Task {} missing name", index + 1));
-        } else if let Some(first) = seen.iter().position(|known| *known == name) {
+        } else if let Some(first) = first {
             errors.push(format!("Task {} redefines '{name}' from task {}", index + 1, first + 1));
         }
-        seen.push(name);
     }
     let main = |task: &Object| object::child(task, "Lifecycle").is_none();
-    errors.when(!seen.is_empty() && !object::children(group, "Tasks").any(main), || {
+    let tasks = || object::children(group, "Tasks");
+    errors.when(tasks().next().is_some() && !tasks().any(main), || {
         "Task group must have at least one task without a lifecycle block".into()
     });
 }

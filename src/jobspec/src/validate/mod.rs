@@ -11,6 +11,7 @@ mod warnings;
 use crate::cron;
 use crate::object::{self, Object};
 use serde_json::Value;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// What a server sets for all jobs.
 #[derive(Clone, Debug)]
@@ -52,6 +53,23 @@ impl Validation {
         }
         let lines: Vec<_> = self.warnings.iter().map(|warning| format!("* {}", warning.trim_end())).collect();
         format!("{count} warning{}:\n\n{}", if count == 1 { "" } else { "s" }, lines.join("\n"))
+    }
+}
+
+/// Names, and where each stood first.
+#[derive(Debug, Default)]
+pub(crate) struct Seen<'n>(BTreeMap<&'n str, usize>);
+
+impl<'n> Seen<'n> {
+    /// Where the name stood before, if it did.
+    pub(crate) fn first(&mut self, name: &'n str, index: usize) -> Option<usize> {
+        match self.0.entry(name) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(place) => {
+                place.insert(index);
+                None
+            }
+        }
     }
 }
 
@@ -155,15 +173,15 @@ fn check_names(job: &Object, errors: &mut Errors) {
 }
 
 fn check_groups(job: &Object, kind: &str, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (index, group) in object::children(job, "TaskGroups").enumerate() {
         let name = object::text(group, "Name");
+        let first = seen.first(name, index);
         if name.is_empty() {
             errors.push(format!("Job task group {} missing name", index + 1));
-        } else if let Some(first) = seen.iter().position(|known| *known == name) {
+        } else if let Some(first) = first {
             errors.push(format!("Job task group {} redefines '{name}' from group {}", index + 1, first + 1));
         }
-        seen.push(name);
         errors.when(object::int(group, "ShutdownDelay") < 0, || {
             "ShutdownDelay must be a positive value".into()
         });

@@ -1,6 +1,6 @@
 //! Rules of a task.
 
-use super::{Errors, rules, service};
+use super::{Errors, Seen, rules, service};
 use crate::duration::format as duration;
 use crate::object::{self, Object};
 use serde_json::Value;
@@ -133,14 +133,13 @@ fn check_vault(task: &Object, errors: &mut Errors) {
 }
 
 fn check_templates(task: &Object, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (index, template) in object::children(task, "Templates").enumerate() {
         errors.nest(|| format!("Template {} validation failed", index + 1), check_template(template));
         let destination = object::text(template, "DestPath");
-        if let Some(first) = seen.iter().position(|known| *known == destination) {
+        if let Some(first) = seen.first(destination, index) {
             errors.push(format!("Template {} has same destination as {}", index + 1, first + 1));
         }
-        seen.push(destination);
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) async fn collection(api: &Api, call: Call, rest: &str) -> Result<Repl
         "" if call.is_read() => read::list(api, &call).await,
         "" if call.method == Method::PUT => submit::register(api, &call, None).await,
         "" => Err(HttpError::invalid_method()),
-        "parse" => parse::parse(api, &call),
+        "parse" => parse::parse(api, &call).await,
         "statuses" => statuses::statuses(api, &call).await,
         _ => Err(HttpError::not_found("")),
     }

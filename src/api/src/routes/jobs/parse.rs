@@ -9,7 +9,9 @@ use crate::{Api, Call, HttpError, Reply};
 const FILE_NAME: &str = "input.hcl";
 
 /// Answers `PUT /v1/jobs/parse`.
-pub(super) fn parse(api: &Api, call: &Call) -> Result<Reply, HttpError> {
+///
+/// A text may take the better part of a second, during which the event loop has others to serve.
+pub(super) async fn parse(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     call.require_put()?;
     let request: JobParseRequest = call.json_of("api.JobsParseRequest")?;
     if request.job_hcl.is_empty() {
@@ -19,10 +21,15 @@ pub(super) fn parse(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     let random = std::sync::Arc::new(move |bytes: &mut [u8]| env.rng().fill_bytes(bytes));
     let mut inputs = hcl::Inputs::of_file(FILE_NAME, &request.job_hcl, &jobspec::ROOT_BLOCKS, random);
     inputs.var_content = request.variables;
-    let wrong = |error| HttpError::bad_request(format!("Failed to parse job: {error}"));
-    let mut job = jobspec::parse_hcl(&inputs).map_err(wrong)?;
-    if request.canonicalize {
-        jobspec::canonicalise(&mut job);
-    }
-    Reply::json(&job)
+    let read = move || {
+        let mut job = jobspec::parse_hcl(&inputs)?;
+        if request.canonicalize {
+            jobspec::canonicalise(&mut job);
+        }
+        Ok(job)
+    };
+    let read = api.agent().env.spawn_blocking(read).await;
+    let job: Result<_, hcl::Diagnostics> =
+        read.map_err(|error| HttpError::new(500, format!("the job file can not be read: {error}")))?;
+    Reply::json(&job.map_err(|error| HttpError::bad_request(format!("Failed to parse job: {error}")))?)
 }
