@@ -16,6 +16,9 @@ pub mod job;
 pub mod leftovers;
 pub mod machine;
 pub mod process;
+mod region;
 pub mod wait;
 
 pub use agent::{Agent, Ended, Kind};
+pub use http::Answer;
+pub use region::{Member, Part, Region};

@@ -15,7 +15,32 @@ pub const HTTP_STREAM_HEADER: &[u8] = b"http/1";
 const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Counts the agents that a request passed, so that two that disagree about who answers do not pass it on for ever.
-pub(crate) const HOPS_HEADER: &str = "x-wayfarer-hops";
+const HOPS_HEADER: &str = "x-wayfarer-hops";
+
+/// How often a request was asked before, so that whoever chooses among servers chooses another one.
+const ATTEMPT_HEADER: &str = "x-wayfarer-attempt";
+
+/// Says that a server shall answer itself what is about a node, or that it can not.
+const FINAL_HEADER: &str = "x-wayfarer-final";
+
+/// What agents tell each other beside a request; not believed of users.
+pub(crate) const AGENT_HEADERS: [&str; 3] = [HOPS_HEADER, ATTEMPT_HEADER, FINAL_HEADER];
+
+/// Notes for the next agent how often a request was asked, and whether it is the last to be asked.
+pub(crate) fn note_way(headers: &mut HeaderMap, attempt: u32, is_final: bool) {
+    headers.insert(ATTEMPT_HEADER, attempt.into());
+    if is_final {
+        headers.insert(FINAL_HEADER, http::HeaderValue::from_static("1"));
+    } else {
+        headers.remove(FINAL_HEADER);
+    }
+}
+
+/// Returns what [`note_way`] noted.
+pub(crate) fn way_of(headers: &HeaderMap) -> (u32, bool) {
+    let attempt = headers.get(ATTEMPT_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    (attempt.unwrap_or(0), headers.contains_key(FINAL_HEADER))
+}
 
 /// Returns how many agents passed a request on.
 pub(crate) fn hops_of(headers: &HeaderMap) -> u32 {

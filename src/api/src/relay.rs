@@ -11,7 +11,7 @@ use runtime::Instant;
 
 use crate::{
     Api, Call, HttpError, Query,
-    forward::{HOPS_HEADER, hops_of},
+    forward::{AGENT_HEADERS, hops_of, note_way, way_of},
     listen::Origin,
     reply::{NOT_RUN_HEADER, stamp},
     routes::{self, Route},
@@ -97,7 +97,9 @@ impl Asked {
         let (mut parts, body) = request.into_parts();
         if origin == Origin::User {
             // What agents tell each other is not believed of others.
-            parts.headers.remove(HOPS_HEADER);
+            for name in AGENT_HEADERS {
+                parts.headers.remove(name);
+            }
         }
         let body = match () {
             () if matches!(parts.method, Method::GET | Method::HEAD) => Held::Whole(Bytes::new()),
@@ -135,6 +137,8 @@ impl Asked {
 
     async fn ask(&mut self, api: &Api, origin: Origin, attempt: u32) -> Answer {
         let hops = hops_of(&self.parts.headers);
+        let (asked_before, is_final) = way_of(&self.parts.headers);
+        let attempt = attempt.max(asked_before);
         let subject = routes::Asking {
             path: &self.path,
             query: &self.query,
@@ -142,11 +146,19 @@ impl Asked {
             origin,
             hops,
             attempt,
+            is_final,
         };
         match routes::elsewhere(api, &subject).await {
             Err(error) if error.not_run => Answer::NotRun(error),
             Err(error) => Answer::Final(Err(error)),
-            Ok(Route::To(connection)) => self.pass_on(api, &connection, origin).await,
+            Ok(Route::To(connection)) => {
+                note_way(&mut self.parts.headers, attempt, false);
+                self.pass_on(api, &connection, origin).await
+            }
+            Ok(Route::ToHolder(connection)) => {
+                note_way(&mut self.parts.headers, attempt, true);
+                self.pass_on(api, &connection, origin).await
+            }
             Ok(Route::Here) => self.here(api, None).await,
             Ok(Route::HereAsLeader) if self.is_read() => {
                 let sure = self.query.get("consistent").is_some_and(|value| value != "false");

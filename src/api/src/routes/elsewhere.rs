@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::{AllocId, NodeId};
+use model::{AllocId, NodeId, NodeStatus};
 use raft::{Leadership, Peer};
 use server::Server;
 use transport::Connection;
@@ -32,6 +32,8 @@ pub(crate) struct Asking<'a> {
     pub hops: u32,
     /// How often it was asked before.
     pub attempt: u32,
+    /// Whether this server shall answer itself or say that it does not hold the node's session.
+    pub is_final: bool,
 }
 
 /// Who answers.
@@ -43,6 +45,8 @@ pub(crate) enum Route {
     HereAsLeader,
     /// The agent at the other end.
     To(Connection),
+    /// A server that may hold the session of the node that it is about.
+    ToHolder(Connection),
 }
 
 /// What a request is about.
@@ -89,12 +93,12 @@ pub(crate) async fn elsewhere(api: &Api, asking: &Asking<'_>) -> Result<Route, H
         Subject::Alloc(id) => match api.server() {
             Some(server) => match server.snapshot().alloc(id).map(|alloc| alloc.node_id) {
                 // An allocation of this very node that its client has collected: nobody else knows more.
-                Some(node) => route(to_node(api, node, asking.origin).await?),
+                Some(node) => to_holder(api, node, asking).await,
                 None => Ok(Route::Here),
             },
             None => route(upstream(api, asking.origin).await?),
         },
-        Subject::Node(id) => route(to_node(api, id, asking.origin).await?),
+        Subject::Node(id) => to_holder(api, id, asking).await,
         Subject::Server(name) => to_server(api, &name, asking.origin).await,
         Subject::AnyServer if api.server().is_some() => Ok(Route::Here),
         Subject::AnyServer => route(upstream(api, asking.origin).await?),
@@ -113,6 +117,33 @@ pub(crate) async fn to_node(api: &Api, id: NodeId, origin: Origin) -> Result<Opt
     }
     let Some(server) = api.server() else { return upstream(api, origin).await };
     Ok(server.sessions().connection(id))
+}
+
+/// Finds the way to a node over whichever server holds its session. Each knows its own alone, so the others are asked in
+/// turn, one with each attempt.
+async fn to_holder(api: &Api, id: NodeId, asking: &Asking<'_>) -> Result<Route, HttpError> {
+    if let Some(connection) = to_node(api, id, asking.origin).await? {
+        return Ok(Route::To(connection));
+    }
+    let is_here = api.client().is_some_and(|client| client.node_id() == id);
+    let Some(server) = api.server().filter(|_| !is_here) else { return Ok(Route::Here) };
+    if asking.is_final {
+        return Err(HttpError::not_found(format!("No path to node {id}")).not_run());
+    }
+    let me = server.raft().me().id;
+    let others: Vec<Peer> =
+        server.raft().members().peers.into_values().filter(|peer| peer.id != me).collect();
+    let may_be_held = server.snapshot().node(id).is_some_and(|node| node.status != NodeStatus::Down);
+    // A node changes servers in less time than all of them are asked twice.
+    let rounds = asking.attempt as usize / others.len().max(1);
+    if others.is_empty() || !may_be_held || rounds > 1 {
+        // The route says that there is no way to the node.
+        return Ok(Route::Here);
+    }
+    match dial(api, &others[asking.attempt as usize % others.len()]).await? {
+        Route::To(connection) => Ok(Route::ToHolder(connection)),
+        route => Ok(route),
+    }
 }
 
 /// Finds the way to another region: over this region's servers, which alone know those of others.

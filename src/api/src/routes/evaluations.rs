@@ -9,6 +9,7 @@ use server::Watch;
 use state::{Snapshot, Table};
 
 use super::allocations::write_list;
+use super::exhausted::shape;
 use crate::{
     Api, Call, HttpError, Meta, Query, Reply, ids,
     paging::{Paging, Position},
@@ -129,8 +130,8 @@ async fn one(api: &Api, call: &Call, id: EvalId) -> Result<Reply, HttpError> {
             let eval = state.eval(id);
             let index = eval.map_or(state.table_index(Table::Evals), |eval| eval.modify_index);
             let shape = eval.map(|eval| match related {
-                true => Shape::of(eval).with_related(related_to(state, eval).iter().map(Arc::as_ref)),
-                false => Shape::of(eval),
+                true => shape(state, eval).with_related(related_to(state, eval).iter().map(Arc::as_ref)),
+                false => shape(state, eval),
             });
             Ok((index, shape))
         })

@@ -213,7 +213,8 @@ pub(crate) async fn join(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     let (count, errors) = match api.membership() {
         Some(membership) => {
             let joined = membership.join(addresses).await;
-            (joined.count, joined.errors)
+            let text = |error| format!("failed to join {error}");
+            (joined.count, joined.errors.into_iter().map(text).collect())
         }
         None => {
             let own = [api.agent().serf_addr.to_string(), api.agent().serf_addr.ip().to_string()];

@@ -13,6 +13,7 @@ mod elsewhere;
 mod evaluations;
 mod events;
 mod exec;
+mod exhausted;
 mod files;
 mod jobs;
 mod joining;

@@ -63,10 +63,13 @@ async fn one(api: &Api, call: &Call, id: NodeId) -> Result<Reply, HttpError> {
         .read(call, &[Watch::Node(id)], |snapshot| {
             let node = snapshot.node(id);
             let index = node.map_or_else(|| snapshot.table_index(Table::Nodes), |node| node.modify_index);
-            Ok((index, node.map(|node| Node::of(node))))
+            // The row does not say when its allocations last changed: it would be written anew with every word of them.
+            let last = || snapshot.allocs_by_node(id).map(|alloc| alloc.modify_index).max().unwrap_or(0);
+            let shape = |node| Node { last_alloc_update_index: last(), ..Node::of(node) };
+            Ok((index, node.map(|node| shape(node))))
         })
         .await?;
-    let node = node.ok_or_else(|| HttpError::not_found("node not found"))?;
+    let node = node.ok_or_else(|| HttpError::not_found("node not found").at(index))?;
     Reply::read(&node, Meta { index, next_token: None })
 }
 
@@ -78,7 +81,9 @@ async fn allocations(api: &Api, call: &Call, id: NodeId) -> Result<Reply, HttpEr
             let last = snapshot.allocs_by_node(id).map(|alloc| alloc.modify_index).max();
             let allocs: Vec<Allocation> =
                 snapshot.allocs_by_node(id).map(|alloc| Allocation::of(alloc, &name)).collect();
-            Ok((last.unwrap_or_else(|| snapshot.table_index(Table::Allocs)), allocs))
+            // A node without allocations is as late as the last node was, so that waiting on it begins somewhere.
+            let none = || snapshot.table_index(Table::Allocs).max(snapshot.table_index(Table::Nodes));
+            Ok((last.unwrap_or_else(none), allocs))
         })
         .await?;
     Reply::read(&allocs, Meta { index, next_token: None })

@@ -110,6 +110,8 @@ shape! {
 impl Evaluation {
     /// Makes the shape of an evaluation; related ones are added by [`Evaluation::with_related`].
     pub fn of(eval: &model::Evaluation) -> Self {
+        // One that waits for room has made no plan, and belongs to no deployment as far as tools know.
+        let waits = eval.status == model::EvalStatus::Blocked;
         let class_eligibility = eval.class_eligibility.iter().map(|(class, fits)| (class.to_string(), *fits));
         Self {
             annotate_plan: false,
@@ -117,7 +119,7 @@ impl Evaluation {
             class_eligibility: class_eligibility.collect(),
             create_index: eval.create_index,
             create_time: eval.create_time.0,
-            deployment_id: id_text(eval.deployment_id),
+            deployment_id: id_text(eval.deployment_id.filter(|_| !waits)),
             escaped_computed_class: eval.escaped_class,
             failed_tg_allocs: eval
                 .failed_groups
@@ -133,12 +135,13 @@ impl Evaluation {
             next_eval: id_text(eval.next_eval),
             node_id: id_text(eval.node_id),
             node_modify_index: eval.node_modify_index,
-            plan_annotations: eval.annotations.as_deref().map(PlanAnnotations::of),
+            plan_annotations: eval.annotations.as_deref().filter(|_| !waits).map(PlanAnnotations::of),
             previous_eval: id_text(eval.previous_eval),
             priority: eval.priority,
             queued_allocations: eval
                 .queued
                 .iter()
+                .filter(|_| !waits)
                 .map(|(group, count)| (group.to_string(), u64::from(*count)))
                 .collect(),
             quota_limit_reached: String::new(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_types::{
-    Deployment, Evaluation, GroupScaleStatus, JobAction, JobScaleStatus, JobStub, JobSubmission, JobSummary,
+    Deployment, GroupScaleStatus, JobAction, JobScaleStatus, JobStub, JobSubmission, JobSummary,
     JobVersionsResponse, ScalingEvent, ServiceRegistration, StubFields, job_value,
 };
 use model::{Allocation, ClientStatus, Job, JobKey, TaskGroup};
@@ -15,7 +15,7 @@ use crate::{
     Api, Call, HttpError, Meta, Reply,
     blocking::FIRST_INDEX,
     paging::{Paging, Position},
-    routes::allocations::write_list,
+    routes::{allocations::write_list, exhausted},
 };
 
 fn meta(index: u64) -> Meta {
@@ -102,10 +102,10 @@ pub(super) async fn evaluations(api: &Api, call: &Call, key: JobKey) -> Result<R
         .read(call, &[Watch::JobEvals(key.clone())], |state| {
             let mut evals: Vec<_> = state.evals_by_job(&key).cloned().collect();
             evals.sort_unstable_by_key(|eval| eval.id);
+            let evals: Vec<_> = evals.iter().map(|eval| exhausted::shape(state, eval)).collect();
             Ok((state.table_index(Table::Evals), evals))
         })
         .await?;
-    let evals: Vec<_> = evals.iter().map(|eval| Evaluation::of(eval)).collect();
     Reply::read(&evals, meta(index))
 }
 

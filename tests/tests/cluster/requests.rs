@@ -1,0 +1,116 @@
+//! Requests find who answers, wherever they arrive and whoever leads.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Answer, Region, http, job, wait};
+
+fn register(region: &Region, member: usize, id: &str) -> Answer {
+    region.ask(member, "PUT", "/v1/jobs", Some(&json!({ "Job": job::pretended(id, 1) })))
+}
+
+#[test]
+fn any_agent_takes_any_request() {
+    let Some(region) = Region::start([10, 99, 1], 3, 2) else { return };
+    let leader = region.leader();
+    for member in 0..region.members.len() {
+        let id = format!("by-{}", region.members[member].name);
+        let written = register(&region, member, &id);
+        assert_eq!(written.status, 200, "{id}: {}", written.body);
+        // Whoever wrote reads what it wrote, by whichever agent.
+        for reader in 0..region.members.len() {
+            let read = region.ask(reader, "GET", &format!("/v1/job/{id}"), None);
+            assert_eq!(read.status, 200, "{id} read by {}: {}", region.members[reader].name, read.body);
+            assert_eq!(read.header("x-nomad-lastcontact"), Some("0"), "the leader answers");
+        }
+        let sure = region.ask(member, "GET", "/v1/jobs?consistent", None);
+        assert_eq!(sure.status, 200, "{}", sure.body);
+        let stale = region.ask(member, "GET", "/v1/jobs?stale", None);
+        assert_eq!((stale.status, stale.header("x-nomad-knownleader")), (200, Some("true")));
+        let nope = region.ask(member, "GET", "/v1/jobs?region=nope", None);
+        assert_eq!((nope.status, nope.body.as_str()), (500, "No path to region"));
+        let own = region.ask(member, "GET", "/v1/agent/self", None).json();
+        assert_eq!(
+            own["config"]["NodeName"],
+            json!(region.members[member].name),
+            "an agent speaks for itself"
+        );
+    }
+    let leads = region.ask(4, "GET", "/v1/status/leader", None).json();
+    assert_eq!(leads, json!(format!("{}:4647", region.members[leader].ip)));
+}
+
+#[test]
+fn waiting_reads_and_the_event_stream_go_through_clients_and_followers() {
+    let Some(region) = Region::start([10, 99, 2], 3, 1) else { return };
+    let client = 3;
+    assert_eq!(register(&region, 0, "first").status, 200);
+    let index = region.ask(client, "GET", "/v1/jobs", None).index();
+    let waiting: Vec<_> = (0..region.members.len())
+        .map(|member| {
+            let addr = region.addr(member);
+            let path = format!("/v1/jobs?index={index}&wait=60s");
+            wait::beside(move || http::request(addr, "GET", &path, None).expect("it is answered"))
+        })
+        .collect();
+    let events = {
+        let addr = region.addr(client);
+        wait::beside(move || {
+            let stream = http::Stream::open(addr, "GET", "/v1/event/stream?topic=Job", None);
+            let lines = stream.expect("the stream opens").lines();
+            lines.into_iter().find(|line| line.contains("\"second\""))
+        })
+    };
+    assert_eq!(register(&region, client, "second").status, 200);
+    for waiter in waiting {
+        let answer = waiter.join().expect("the waiter ends");
+        assert!(answer.index() > index, "an answer is later than what was known");
+        let ids: Vec<Value> =
+            answer.json().as_array().expect("a list").iter().map(|job| job["ID"].clone()).collect();
+        assert!(ids.contains(&json!("second")), "{ids:?}");
+    }
+    assert!(events.join().expect("the reader ends").is_some(), "the event came through the client");
+}
+
+#[test]
+fn a_leader_that_dies_costs_no_read_and_no_write() {
+    let Some(mut region) = Region::start([10, 99, 3], 3, 1) else { return };
+    let client = 3;
+    assert_eq!(register(&region, client, "before").status, 200);
+    let index = region.ask(client, "GET", "/v1/jobs", None).index();
+    let leader = region.leader();
+    let addr = region.addr(client);
+    let path = format!("/v1/jobs?index={index}&wait=60s");
+    let waiter = wait::beside(move || http::request(addr, "GET", &path, None).expect("it is answered"));
+    wait::pass(Duration::from_millis(300));
+    region.kill(leader);
+    // Nobody told the client who leads: its requests wait for that.
+    let read = region.ask(client, "GET", "/v1/job/before", None);
+    assert_eq!(read.status, 200, "{}", read.body);
+    let written = register(&region, client, "after");
+    assert_eq!(written.status, 200, "{}", written.body);
+    let woken = waiter.join().expect("the waiter ends");
+    assert_eq!(woken.status, 200, "{}", woken.body);
+    assert!(woken.index() > index && woken.body.contains("\"after\""), "{}", woken.body);
+}
+
+#[test]
+fn a_copy_is_restored_on_every_server() {
+    let Some(region) = Region::start([10, 99, 4], 3, 1) else { return };
+    assert_eq!(register(&region, 0, "kept").status, 200);
+    let file = region.path().join("state.snap").to_str().expect("a plain name").to_owned();
+    region.command(3, &["operator", "snapshot", "save", &file]).worked();
+    assert_eq!(register(&region, 1, "later").status, 200);
+    region.command(3, &["operator", "snapshot", "restore", &file]).worked();
+    for member in 0..3 {
+        wait::until("each server has the copy", || {
+            let stale = |job: &str| region.ask(member, "GET", &format!("/v1/job/{job}?stale"), None).status;
+            (stale("later") == 404 && stale("kept") == 200).then_some(())
+        });
+    }
+    wait::until("the node is back", || {
+        let nodes = region.ask(0, "GET", "/v1/nodes", None).json();
+        (nodes[0]["Status"] == "ready").then_some(())
+    });
+    assert_eq!(register(&region, 2, "next").status, 200);
+}
