@@ -7,7 +7,7 @@ use tests::{Agent, Kind, job, wait};
 fn a_copy_brings_back_what_was_purged_and_its_work_goes_on() {
     let agent = Agent::start(Kind::Dev);
     agent.register(&job::pretended("kept", 2));
-    agent.wait_for_all("kept", "running", 2);
+    assert_eq!(agent.wait_for_all("kept", "running", 2).len(), 2);
     let file = agent.path().join("state.snap").to_str().expect("a plain name").to_owned();
     let said = agent.command(&["operator", "snapshot", "save", &file]).worked();
     assert!(said.contains(&format!("State file written to {file}")), "{said}");
@@ -19,7 +19,7 @@ fn a_copy_brings_back_what_was_purged_and_its_work_goes_on() {
     let saved = meta["Index"].as_u64().expect("an index");
     agent.command(&["job", "stop", "-purge", "-detach", "kept"]).worked();
     agent.register(&job::pretended("later", 1));
-    agent.wait_for_all("later", "running", 1);
+    assert_eq!(agent.wait_for_all("later", "running", 1).len(), 1);
     let before = agent.ask("GET", "/v1/jobs", None).index();
     let waiter = {
         let addr = agent.addr();
@@ -30,14 +30,14 @@ fn a_copy_brings_back_what_was_purged_and_its_work_goes_on() {
     let woken = waiter.join().expect("the waiter ends");
     assert!(woken.index() > before && before > saved, "indexes never fall");
     assert_eq!(agent.ask("GET", "/v1/job/later", None).status, 404);
-    agent.wait_for_all("kept", "running", 2);
+    assert_eq!(agent.wait_for_all("kept", "running", 2).len(), 2);
     wait::until("the node is ready again", || {
         let nodes = agent.get("/v1/nodes");
         (nodes[0]["Status"] == "ready").then_some(())
     });
     // The region goes on: it takes jobs and places them.
     agent.register(&job::pretended("next", 1));
-    agent.wait_for_all("next", "running", 1);
+    assert_eq!(agent.wait_for_all("next", "running", 1).len(), 1);
     assert_eq!(agent.get("/v1/job/kept")["ID"], json!("kept"));
 }
 
@@ -45,7 +45,7 @@ fn a_copy_brings_back_what_was_purged_and_its_work_goes_on() {
 fn what_is_no_copy_is_refused_and_changes_nothing() {
     let agent = Agent::start(Kind::Dev);
     agent.register(&job::pretended("there", 1));
-    agent.wait_for_all("there", "running", 1);
+    assert_eq!(agent.wait_for_all("there", "running", 1).len(), 1);
     let file = agent.path().join("state.snap").to_str().expect("a plain name").to_owned();
     agent.command(&["operator", "snapshot", "save", &file]).worked();
     let mut bytes = std::fs::read(&file).expect("it was just written");

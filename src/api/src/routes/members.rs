@@ -210,7 +210,7 @@ pub(crate) async fn join(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     if addresses.is_empty() {
         return Err(HttpError::bad_request("missing address to join"));
     }
-    let (count, errors) = match api.membership() {
+    let (count, errors): (usize, Vec<String>) = match api.membership() {
         Some(membership) => {
             let joined = membership.join(addresses).await;
             let text = |error| format!("failed to join {error}");
