@@ -50,3 +50,27 @@ fn what_can_not_be_read_is_not_touched() {
     let error = format("input.hcl", "a = \n").expect_err("there is no value");
     assert!(error.to_string().starts_with("input.hcl:1,5-2,1: Invalid expression;"), "{error}");
 }
+
+#[test]
+fn lines_with_heredocs_and_comments_line_up_as_the_formatter_of_hcl_has_them() {
+    for (text, wanted) in [
+        ("a = <<E\nx\nE\nlong = <<E\ny\nE\n", "a    = <<E\nx\nE\nlong = <<E\ny\nE\n"),
+        ("a = 1 # one\nlong = 2 # two", "a    = 1 # one\nlong = 2 # two"),
+        ("a = 1 /* one */\nlong = 2 # two\n", "a    = 1 /* one */\nlong = 2 # two\n"),
+        ("a = (\n1) # one\nb = 10 # two\n", "a = (\n1)     # one\nb = 10 # two\n"),
+        (
+            "a = \"${ - x }\"\nb = { for k in l : k => - k }\n",
+            "a = \"${- x}\"\nb = { for k in l : k => - k }\n",
+        ),
+        ("a = x [ 0 ] . b\nc=f( 1,2 )...\n", ""),
+        ("b {\n    a = 1\n\n\n  c   {  }\n}\n  ", "b {\n  a = 1\n\n\n  c {}\n}\n  "),
+        ("b { a=1 }\n", "b { a = 1 }\n"),
+        ("a=<<-E\n    ${ x  }\n  E\n", "a = <<-E\n    ${x}\n  E\n"),
+    ] {
+        match (hcl::format("f", text), wanted) {
+            (Ok(found), wanted) => assert_eq!(found, wanted, "{text}"),
+            (Err(problems), "") => assert!(problems.has_errors()),
+            (Err(problems), _) => panic!("{text}: {problems}"),
+        }
+    }
+}

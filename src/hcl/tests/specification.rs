@@ -200,6 +200,8 @@ fn collections_splats_and_for_expressions_evaluate_as_specified() {
         ("max([1, 5, 3]...)", "5"),
         ("try(local.missing, 2)", "2"),
         ("can([][0])", "false"),
+        ("coalesce(null, 1, \"x\")", "1"),
+        ("coalesce(1, \"x\")", "\"1\""),
     ] {
         assert_eq!(value(expression), wanted, "{expression}");
     }
@@ -278,6 +280,7 @@ fn mistakes_in_values_are_pointed_at_where_the_specification_says() {
         ("{ for x in [[]] : x => 1 }", "f:2,23-24: Invalid object key"),
         ("[for x in 5 : x]", "f:2,15-16: Iteration over non-iterable value"),
         ("5 ? 1 : 2", "f:2,5-6: Incorrect condition type"),
+        ("contains([null], null)", "f:2,22-26: Invalid function argument"),
     ] {
         assert_eq!(mistake(&format!("w {{\nv = {expression}\n}}\n")), wanted, "{expression}");
     }

@@ -11,7 +11,7 @@ pub(super) const SPECS: &[Spec] = &[
     open("coalescelist", &[], or_null("vals", Any), coalescelist),
     spec("compact", &[param("list", Strings)], compact),
     open("concat", &[], param("seqs", Any), concat),
-    spec("contains", &[param("list", Any), or_null("value", Any)], contains),
+    spec("contains", &[param("list", Any), param("value", Any)], contains),
     spec("distinct", &[param("list", List)], distinct),
     spec("element", &[param("list", Any), param("index", Num)], element),
     spec("flatten", &[param("list", Any)], flatten),
@@ -50,8 +50,11 @@ fn coalesce(values: Vec<Value>, _: &Functions) -> Outcome {
     if values.is_empty() {
         return Err(Fault::call("at least one argument is required"));
     }
+    // A null is of no type, and leaves the others theirs.
+    let mixed = values.iter().any(Value::is_null);
     let types: Vec<Type> = values.iter().map(Type::of).collect();
-    let common = unify(&types).ok_or_else(|| Fault::call("all arguments must have the same type"))?;
+    let common = if mixed { Some(Type::Any) } else { unify(&types) };
+    let common = common.ok_or_else(|| Fault::call("all arguments must have the same type"))?;
     let found =
         values.into_iter().find(|v| !v.is_null()).ok_or_else(|| Fault::call("no non-null arguments"))?;
     found.convert(&common).map_err(|e| Fault::call(e.to_string()))
