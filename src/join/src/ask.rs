@@ -119,6 +119,12 @@ pub enum AskError {
          token's authority: it is another region, or someone stands in between"
     )]
     Unproven,
+    /// The region is another than the one that the agent is part of.
+    #[error(
+        "it is another cluster than the one that this agent is part of: give an address of its own, or remove the \
+         agent's data directory if it is to move"
+    )]
+    OtherCluster,
     /// Not an answer.
     #[error("the answer can not be read: {what}")]
     Unreadable {

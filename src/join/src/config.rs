@@ -21,7 +21,8 @@ pub struct Config {
     pub key: Option<RegionKey>,
     /// The token that the user gave.
     pub token: Option<Token>,
-    /// Found and join by token or certificate only. A running region has its own setting, which counts there as well.
+    /// `require_join_token`: no region is founded with servers that prove themselves by nothing. In a running region its
+    /// [`Settings`](crate::Settings) count, into which this agent's setting goes as well.
     pub require_token: bool,
     /// How long certificates last.
     pub lifetimes: Lifetimes,

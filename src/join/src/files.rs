@@ -15,6 +15,7 @@ use crate::{
     AuthMode, HandedKeys, Server,
     founding::{Found, Record},
     record,
+    service::issue,
     wire::Issued,
 };
 
@@ -170,6 +171,39 @@ impl Files {
         self.writing(MEMBERSHIP, |path| record::write_record(path, MEMBERSHIP, &membership))?;
         self.writing(JOINING_KEY, record::remove)?;
         Ok(kept)
+    }
+
+    /// Issues a server its next certificate by the authority that it holds, after it was down for so long that the last one
+    /// expired. `None` if it has not joined or the user makes the region's certificates.
+    ///
+    /// # Errors
+    ///
+    /// When the files are damaged or can not be written.
+    pub fn reissue(
+        &self,
+        identity: &Identity,
+        lifetime: Duration,
+        now: Duration,
+    ) -> Result<Option<Kept>, FilesError> {
+        let Some(membership) = self.read_record::<Membership>(MEMBERSHIP)? else { return Ok(None) };
+        let Some(key_pem) = self.read(AUTHORITY_KEY)? else { return Ok(None) };
+        let authority_pem = self.read(AUTHORITY)?.ok_or_else(|| self.missing(AUTHORITY))?;
+        let issue_anew = || {
+            let authority = Authority::load(identity.region.clone(), &authority_pem, &key_pem, now)?;
+            let key = LeafKey::generate()?;
+            let issued = issue(&authority, identity.clone(), &key.public(), lifetime, now)?;
+            Ok(Proof::Issued { issued, key_pem: key.expose_pem() })
+        };
+        let proof = issue_anew().map_err(|error: AuthorityError| self.damaged(error.into()))?;
+        let keys = self.read_record(KEYS)?.ok_or_else(|| self.missing(KEYS))?;
+        let regions = self.read_record(REGIONS)?.unwrap_or_default();
+        let Membership { cluster, auth, servers } = membership;
+        self.keep(identity, Given { proof, auth, cluster, keys, regions, servers }, now).map(Some)
+    }
+
+    /// The cluster that the agent is part of, whether its certificate is still good or not.
+    pub(crate) fn cluster(&self) -> Result<Option<ClusterId>, FilesError> {
+        Ok(self.read_record::<Membership>(MEMBERSHIP)?.map(|membership| membership.cluster))
     }
 
     /// Replaces the gossip keys, after a rotation.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use runtime::{Backoff, Env};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -16,7 +16,7 @@ use transport::{
 };
 
 use crate::{
-    AuthMode, Config, Files, FilesError, HandedKeys, Kept, KeyRing, Refusal, Server, Service,
+    AuthMode, Config, Files, FilesError, HandedKeys, Kept, KeyRing, Refusal, RegionKey, Server, Service,
     ask::{ASK_TIMEOUT, AskError, ask},
     files::{Given, Proof},
     founding::{Driver, DriverEvent, DriverHandle, Found},
@@ -30,6 +30,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const DEFAULT_GOSSIP_PORT: u16 = 4648;
 /// A gossip port that does not answer within this is not one.
 const LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
+/// An agent that is reached says at once who it is.
+const GREET_TIMEOUT: Duration = Duration::from_secs(5);
 /// A name that is not resolved within this is tried in the next round.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses in one round: those of the user, and those that agents named.
@@ -122,6 +124,10 @@ impl Joiner {
     }
 
     fn start_founding(&self) -> Result<Option<DriverHandle>, JoinError> {
+        // A server that has a cluster never founds one; one that stopped right after it had founded goes on from its record.
+        if self.files.cluster()?.is_some() {
+            return Ok(None);
+        }
         let record = self.files.founding()?;
         if self.config.identity.role != Role::Server || (self.config.expect == 0 && record.promise.is_none())
         {
@@ -170,14 +176,15 @@ impl Joiner {
         }
     }
 
-    /// Tries every address once, those of the user and those that agents name.
+    /// Tries every address once, those of the user and those that agents name, all at the same time: one that is silent
+    /// delays no other.
     async fn round(
         &mut self,
         addresses: &[String],
         founding: Option<&DriverHandle>,
     ) -> Result<Option<Joined>, JoinError> {
         let mut waiting = self.resolve_all(addresses).await;
-        let mut tried = BTreeSet::new();
+        let (mut tried, mut meetings) = (BTreeSet::new(), FuturesUnordered::new());
         if let Some(founding) = founding {
             let verdict = founding.verdict.borrow().clone();
             if let Some(found) = verdict.found {
@@ -191,18 +198,24 @@ impl Joiner {
                 waiting.extend(verdict.addresses);
             }
         }
-        while let Some(addr) = waiting.pop_first() {
-            if tried.len() >= TARGETS_MAX || !tried.insert(addr) {
-                continue;
+        loop {
+            while let Some(addr) = waiting.pop_first() {
+                if tried.len() < TARGETS_MAX && tried.insert(addr) {
+                    meetings.push(self.acquaintance().meet(addr));
+                }
             }
-            match self.visit(addr, founding, &mut waiting).await {
+            let Some((addr, met)) = meetings.next().await else { return Ok(None) };
+            let visited = match met {
+                Ok((opened, greeting)) => self.visit(&opened, &greeting, founding, &mut waiting).await,
+                Err(error) => Err(error.into()),
+            };
+            match visited {
                 Ok(Some(joined)) => return Ok(Some(joined)),
                 Ok(None) => {}
                 Err(VisitError::Fatal(error)) => return Err(error),
                 Err(VisitError::Ask(error)) => self.complain(addr, &error),
             }
         }
-        Ok(None)
     }
 
     async fn resolve_all(&mut self, addresses: &[String]) -> BTreeSet<SocketAddr> {
@@ -218,26 +231,33 @@ impl Joiner {
         found
     }
 
-    /// Asks one agent who it is, and to be admitted if it can.
+    fn acquaintance(&self) -> Acquaintance {
+        Acquaintance {
+            env: self.env.clone(),
+            config: self.config.clone(),
+            transport: self.transport.clone(),
+            locate: self.locate.clone(),
+            certified: self.own.is_some(),
+        }
+    }
+
+    /// Takes what an agent said of itself, and asks it to be admitted if it can.
     async fn visit(
         &mut self,
-        addr: SocketAddr,
+        opened: &Opened,
+        greeting: &Greeting,
         founding: Option<&DriverHandle>,
         waiting: &mut BTreeSet<SocketAddr>,
     ) -> Result<Option<Joined>, VisitError> {
-        let opened = self.reach(addr).await?;
-        let Opened { connection, inbound: _inbound } = &opened;
-        let deadline = self.env.now() + ASK_TIMEOUT;
-        let answer = ask(connection, &Ask::Greet, self.key(), deadline).await?;
-        let Answer::Greeting(greeting) = answer else { return Err(AskError::Unexpected.into()) };
         let own = &self.config.identity;
         if greeting.node_id == own.node_id {
             return Ok(None);
         }
         if greeting.region != own.region {
-            return Err(AskError::Refused(Refusal::WrongRegion { region: greeting.region }).into());
+            return Err(AskError::Refused(Refusal::WrongRegion { region: greeting.region.clone() }).into());
         }
-        debug!(%addr, agent = greeting.name, role = %greeting.role, founded = greeting.cluster.is_some(), "met");
+        let founded = greeting.cluster.is_some();
+        debug!(agent = greeting.name, role = %greeting.role, founded, "met");
         waiting.extend(greeting.servers.iter().take(LIST_MAX).map(|server| server.rpc));
         if let Some(founding) = founding
             && !greeting.candidates.is_empty()
@@ -250,36 +270,17 @@ impl Joiner {
         let Some(cluster) = greeting.cluster.filter(|_| greeting.role == Role::Server) else {
             return Ok(None);
         };
+        if self.files.cluster()?.is_some_and(|own| own != cluster) {
+            return Err(AskError::OtherCluster.into());
+        }
         if !may_join(founding, greeting.node_id, cluster).await {
             return Ok(None);
         }
-        self.enrol(&opened, &greeting, cluster).await.map(Some)
+        self.enrol(opened, greeting, cluster).await.map(Some)
     }
 
-    /// The key by which agents prove themselves to each other, where there is nothing better.
-    fn key(&self) -> Option<&crate::RegionKey> {
-        self.config.key.as_ref().filter(|_| self.config.token.is_none() && self.own.is_none())
-    }
-
-    async fn reach(&self, addr: SocketAddr) -> Result<Opened, AskError> {
-        let failed = match self.dial(addr).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) => error,
-        };
-        let Some(locate) = &self.locate else { return Err(failed.into()) };
-        match tokio::time::timeout(LOCATE_TIMEOUT, locate(addr)).await {
-            Ok(Some(located)) if located != addr => Ok(self.dial(located).await?),
-            Ok(_) | Err(_) => Err(failed.into()),
-        }
-    }
-
-    async fn dial(&self, addr: SocketAddr) -> Result<Opened, DialError> {
-        let (plane, expect) = match (&self.own, &self.config.token) {
-            (Some(_), _) => (Plane::Rpc, Expect::Admitted),
-            (None, Some(token)) => (Plane::Join, Expect::Authority(token.authority())),
-            (None, None) => (Plane::Join, Expect::FirstContact),
-        };
-        self.transport.dial(addr, plane, expect).await
+    fn key(&self) -> Option<&RegionKey> {
+        key_of(&self.config, self.own.is_some())
     }
 
     async fn enrol(
@@ -438,6 +439,58 @@ impl Joiner {
             (true, false) => info!(%addr, reason = %error, source, "could not join, trying again"),
             (false, _) => debug!(%addr, reason = %error, source, "could not join, trying again"),
         }
+    }
+}
+
+/// The key by which agents prove themselves to each other, where there is nothing better.
+fn key_of(config: &Config, certified: bool) -> Option<&RegionKey> {
+    config.key.as_ref().filter(|_| config.token.is_none() && !certified)
+}
+
+/// What is needed to ask an agent who it is.
+struct Acquaintance {
+    env: Env,
+    config: Arc<Config>,
+    transport: Arc<dyn Transport>,
+    locate: Option<Locate>,
+    /// Whether the agent has a certificate of the user's.
+    certified: bool,
+}
+
+impl Acquaintance {
+    async fn meet(self, addr: SocketAddr) -> (SocketAddr, Result<(Opened, Greeting), AskError>) {
+        (addr, self.greet(addr).await)
+    }
+
+    async fn greet(&self, addr: SocketAddr) -> Result<(Opened, Greeting), AskError> {
+        let opened = self.reach(addr).await?;
+        let deadline = self.env.now() + GREET_TIMEOUT;
+        let key = key_of(&self.config, self.certified);
+        match ask(&opened.connection, &Ask::Greet, key, deadline).await? {
+            Answer::Greeting(greeting) => Ok((opened, greeting)),
+            _ => Err(AskError::Unexpected),
+        }
+    }
+
+    async fn reach(&self, addr: SocketAddr) -> Result<Opened, AskError> {
+        let failed = match self.dial(addr).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        let Some(locate) = &self.locate else { return Err(failed.into()) };
+        match tokio::time::timeout(LOCATE_TIMEOUT, locate(addr)).await {
+            Ok(Some(located)) if located != addr => Ok(self.dial(located).await?),
+            Ok(_) | Err(_) => Err(failed.into()),
+        }
+    }
+
+    async fn dial(&self, addr: SocketAddr) -> Result<Opened, DialError> {
+        let (plane, expect) = match &self.config.token {
+            _ if self.certified => (Plane::Rpc, Expect::Admitted),
+            Some(token) => (Plane::Join, Expect::Authority(token.authority())),
+            None => (Plane::Join, Expect::FirstContact),
+        };
+        self.transport.dial(addr, plane, expect).await
     }
 }
 

@@ -13,7 +13,7 @@ pub trait Registry: Send + Sync + 'static {
     /// The region's id.
     fn cluster(&self) -> ClusterId;
 
-    /// What is demanded of whoever joins.
+    /// What is demanded of whoever joins: the region's state, or this server's configuration if that demands more.
     fn settings(&self) -> Settings;
 
     /// What issues certificates: on servers, unless the user makes the region's certificates.

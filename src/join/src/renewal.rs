@@ -21,6 +21,8 @@ const JITTER: f64 = 0.1;
 /// Between tries, at the least and at the most; with short lifetimes a fiftieth of them is enough.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// How long before the end of a certificate of the user's it is said, once a day.
+const OWN_NOTICE: Duration = Duration::from_secs(7 * 86_400);
 /// Servers that are asked in one try.
 const SERVERS_MAX: usize = 5;
 
@@ -64,8 +66,11 @@ impl Renewal {
     }
 
     /// Renews, again and again. `validity` is that of the certificate in use. Certificates of the user's are renewed by the
-    /// user: then this only waits for their end, and says loudly that it comes.
+    /// user: then this only waits for their end, and says loudly that it comes; start another one after a reload.
     pub async fn run(self, mut validity: Validity) -> RenewalEnd {
+        if self.auth == AuthMode::Tls {
+            return self.watch_own(validity).await;
+        }
         let mut rng = self.env.rng();
         loop {
             let due = due(validity, rng.random_range(0.0..JITTER));
@@ -76,6 +81,25 @@ impl Renewal {
                 Ok(renewed) => validity = renewed,
                 Err(end) => return end,
             }
+        }
+    }
+
+    /// Says in time, and again and again, that the user has to replace a certificate.
+    async fn watch_own(&self, validity: Validity) -> RenewalEnd {
+        let lifetime = validity.not_after.saturating_sub(validity.not_before);
+        let notice = OWN_NOTICE.min(lifetime / 6);
+        let mut next = validity.end().saturating_sub(notice);
+        loop {
+            if self.wait_until(next).await == Waited::Shutdown {
+                return RenewalEnd::Shutdown;
+            }
+            let left = validity.end().saturating_sub(unix_time(&self.env));
+            if left.is_zero() {
+                error!("the certificate of the tls block has expired: no agent takes it any more");
+                return RenewalEnd::Expired;
+            }
+            error!(?left, "the certificate of the tls block expires: replace its files and send SIGHUP");
+            next = (unix_time(&self.env) + notice / 7).min(validity.end());
         }
     }
 
@@ -122,9 +146,6 @@ impl Renewal {
 
     async fn renew(&self, rng: &mut SmallRng) -> Result<Validity, RenewError> {
         let identity = self.config.identity.clone();
-        if self.auth == AuthMode::Tls {
-            return Err(RenewError::Own);
-        }
         let key = LeafKey::generate()?;
         let renewed = match self.registry.authority() {
             Some(authority) => {
@@ -221,8 +242,6 @@ enum Waited {
 
 #[derive(Debug, thiserror::Error)]
 enum RenewError {
-    #[error("the certificate of the tls block has to be replaced by its owner, and the agent told by SIGHUP")]
-    Own,
     #[error("no server is known")]
     NoServers,
     #[error("{0}")]

@@ -21,8 +21,8 @@ const FOUNDER_SILENCE: Duration = Duration::from_secs(15);
 /// Attempts that this server has refused for ever. Each is of another founder that died; at the limit no more are
 /// refused, and an operator has to look.
 const REFUSED_MAX: usize = 64;
-/// Servers that are remembered from hearsay.
-const TOLD_MAX: usize = 64;
+/// Servers that are remembered, from hearsay and from their answers each. Further ones are as if they were not there.
+const SERVERS_MAX: usize = 64;
 
 /// A server that may be one of the first of a region.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -447,6 +447,7 @@ impl Founding {
         }
         self.told.retain(|_, told| now.saturating_sub(told.last) < LIVE_FOR * 4);
         self.met.retain(|_, met| now.saturating_sub(met.answered) < LIVE_FOR * 12);
+        self.asked.retain(|_, asked| now.saturating_sub(*asked) < LIVE_FOR);
         match self.record.promise.clone() {
             Some(promise) if promise.founder == self.own.node_id => self.pursue(now, &promise),
             Some(promise) => self.wait_for_founder(now, &promise),
@@ -458,6 +459,10 @@ impl Founding {
     /// Decides whether to make an attempt.
     fn consider(&mut self, now: Duration, draw: ClusterId) {
         let live = self.candidates(now);
+        // It was to found once, gave its promise, and is not to found any more.
+        if self.own.expect == 0 {
+            return;
+        }
         if !self.surveyed {
             return self.wait_for(Waits::Survey);
         }
@@ -669,7 +674,9 @@ impl Founding {
         }
         match message {
             Message::Know { own, met, status } if own.node_id == from => {
-                self.met.insert(from, Met { candidate: own, answered: now });
+                if self.met.len() < SERVERS_MAX || self.met.contains_key(&from) {
+                    self.met.insert(from, Met { candidate: own, answered: now });
+                }
                 met.into_iter().for_each(|candidate| self.tell(now, candidate));
                 if let Status::Founded { cluster } = status {
                     self.learn(from, cluster);
@@ -704,7 +711,7 @@ impl Founding {
         }
         if let Some(told) = self.told.get_mut(&candidate.node_id) {
             (told.candidate, told.last) = (candidate, now);
-        } else if self.told.len() < TOLD_MAX {
+        } else if self.told.len() < SERVERS_MAX {
             self.told.insert(candidate.node_id, Told { candidate, since: now, last: now });
         }
     }

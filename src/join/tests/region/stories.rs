@@ -171,6 +171,47 @@ async fn a_founder_that_stops_before_raft_began_is_told_to_begin_it_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_founder_that_was_down_for_too_long_begins_nothing_and_goes_on() {
+    let net = Net::memory();
+    let (server, home) = single(&net, Plan::new(Role::Server, 1)).await;
+    let (own, now) = (server.config.identity.clone(), TokioHost.unix_time() + 10 * HOUR);
+    assert!(matches!(server.files.load(&own, None, now), Err(FilesError::Expired { .. })));
+    let again = server.joiner().run(Vec::new()).await;
+    assert!(matches!(again, Err(JoinError::NoAddresses)), "it does not found again: {again:?}");
+    let kept = server.files.reissue(&own, HOUR, now).unwrap().unwrap();
+    let authority = home.authority.as_ref().unwrap().fingerprint();
+    assert_eq!(kept.authority.unwrap().fingerprint(), authority, "by the same authority");
+    assert_eq!((kept.cluster, kept.auth), (home.cluster, AuthMode::Founder));
+    assert!(server.files.load(&own, None, now).unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_of_one_cluster_does_not_join_another() {
+    let net = Net::memory();
+    let (first, _) = single(&net, Plan::new(Role::Server, 1).briefly()).await;
+    let (other, _) = single(&net, Plan::new(Role::Server, 2)).await;
+    let client = Agent::start(&net, Plan::new(Role::Client, 3).briefly());
+    let (joined, _) = client.become_part(&[first.addr]).await.unwrap();
+    assert!(matches!(client.join(&[other.addr]).await, Err(JoinError::GivenUp { .. })));
+    assert!(matches!(first.join(&[other.addr]).await, Err(JoinError::GivenUp { .. })));
+    let kept = client.files.load(&client.config.identity, None, TokioHost.unix_time()).unwrap().unwrap();
+    assert_eq!(kept.cluster, joined.kept.cluster);
+    assert!(client.join(&[first.addr, other.addr]).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_that_are_silent_delay_nobody() {
+    let net = Net::memory();
+    let (server, _) = single(&net, Plan::new(Role::Server, 1)).await;
+    let client = Agent::start(&net, Plan::new(Role::Client, 2));
+    let silent = (1..=20).map(|number| format!("127.0.0.1:{number}"));
+    let addresses = silent.chain([server.addr.to_string()]).collect();
+    let start = Instant::now();
+    client.joiner().run(addresses).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_agent_tries_addresses_as_those_of_gossip_too() {
     let net = Net::memory();
     let (server, _) = single(&net, Plan::new(Role::Server, 1)).await;
