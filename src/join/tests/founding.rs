@@ -54,6 +54,8 @@ enum Event {
     Split(u8),
     /// One direction between two servers is cut.
     Cut(usize, usize),
+    /// Each direction between two servers is cut or not, by chance.
+    Tangle(u8),
     Heal,
     Run(u8),
 }
@@ -233,6 +235,14 @@ impl World {
                 self.cut = pairs.filter(|(one, other)| side(*one) != side(*other)).collect();
             }
             Event::Cut(from, to) => drop(self.cut.insert((from % count, to % count))),
+            Event::Tangle(percent) => {
+                self.cut.clear();
+                for (one, other) in (0..count).flat_map(|one| (0..count).map(move |other| (one, other))) {
+                    if self.rng.random_bool(f64::from(*percent) / 100.0) {
+                        self.cut.insert((one, other));
+                    }
+                }
+            }
             Event::Heal => self.cut.clear(),
             Event::Run(ticks) => self.run(u32::from(*ticks)),
         }
@@ -265,8 +275,10 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..8_usize).prop_map(Event::Crash),
         1 => any::<u8>().prop_map(Event::Split),
         1 => (0..8_usize, 0..8_usize).prop_map(|(from, to)| Event::Cut(from, to)),
+        5 => (10..70_u8).prop_map(Event::Tangle),
         1 => Just(Event::Heal),
-        6 => (1..60_u8).prop_map(Event::Run),
+        8 => (1..16_u8).prop_map(Event::Run),
+        2 => (16..80_u8).prop_map(Event::Run),
     ]
 }
 
@@ -277,10 +289,10 @@ proptest! {
     #[test]
     fn no_two_regions_share_a_server_and_one_comes_of_it_when_all_can_talk(
         expect in 1_u32..5,
-        more in 0_usize..3,
+        more in 0_usize..4,
         seed in any::<u64>(),
         crashes in 0..3_u8,
-        events in proptest::collection::vec(event(), 0..40),
+        events in proptest::collection::vec(event(), 0..80),
     ) {
         let count = (expect as usize + more).min(2 * expect as usize - 1);
         let mut world = World::new(count, expect, seed);
