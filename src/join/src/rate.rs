@@ -2,10 +2,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use runtime::{Duration, Instant};
 
-/// Questions that an address may ask at once. A rack of agents behind one address joins within this.
-const BURST: f64 = 300.0;
+/// Questions that an address may ask at once. Hundreds of agents behind one address join within this, with two each.
+const BURST: f64 = 1_000.0;
 /// Questions a second that an address may ask for ever. Founding asks two a second of each peer.
-const PER_SECOND: f64 = 50.0;
+const PER_SECOND: f64 = 200.0;
 /// What a refusal costs beside the question: guessing is slow.
 const REFUSAL_COST: f64 = 10.0;
 /// Addresses that are counted; the one that was quiet for longest is forgotten.
@@ -59,12 +59,12 @@ mod tests {
         let mut rate = Rate::default();
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let start = Instant::now();
-        let admitted = (0..1_000).filter(|_| rate.admit(start, one)).count();
-        assert_eq!(admitted, 300);
+        let admitted = (0..3_000).filter(|_| rate.admit(start, one)).count();
+        assert_eq!(admitted, 1_000);
         assert!(rate.admit(start, other));
         let later = start + Duration::from_secs(1);
-        assert_eq!((0..1_000).filter(|_| rate.admit(later, one)).count(), 50);
-        (0..30).for_each(|_| rate.note_refusal(later, other));
+        assert_eq!((0..1_000).filter(|_| rate.admit(later, one)).count(), 200);
+        (0..100).for_each(|_| rate.note_refusal(later, other));
         assert!(!rate.admit(later, other), "guessing uses up the rest");
         for number in 0..10_000_u32 {
             rate.admit(later, IpAddr::from(number.to_be_bytes()));
