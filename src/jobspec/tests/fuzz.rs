@@ -5,7 +5,6 @@
 //! What must hold: nothing panics and nothing hangs; a laid out file means the same and is laid out; a job that was read
 //! keeps its JSON through every step of its way.
 
-use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -127,29 +126,49 @@ const WORDS: [&str; 64] = [
     "locals {\n",
 ];
 
-fn mutated(rng: &mut SmallRng, corpus: &[String]) -> String {
-    let mut text = corpus.choose(rng).expect("it is not empty").clone().into_bytes();
-    for _ in 0..rng.random_range(1..6) {
-        let at = rng.random_range(0..=text.len());
-        let end = (at + rng.random_range(0..40)).min(text.len());
-        match rng.random_range(0..6) {
+/// A stream of numbers that its seed decides (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    fn pick<'i, T>(&mut self, items: &'i [T]) -> &'i T {
+        &items[self.below(items.len())]
+    }
+}
+
+fn mutated(rng: &mut Chance, corpus: &[String]) -> String {
+    let mut text = rng.pick(corpus).clone().into_bytes();
+    for _ in 0..1 + rng.below(5) {
+        let at = rng.below(text.len() + 1);
+        let end = (at + rng.below(40)).min(text.len());
+        match rng.below(6) {
             0 => drop(text.drain(at..end)),
-            1 => drop(text.splice(at..at, WORDS.choose(rng).expect("words").bytes())),
-            2 => drop(text.splice(at..end, WORDS.choose(rng).expect("words").bytes())),
+            1 => drop(text.splice(at..at, rng.pick(&WORDS).bytes())),
+            2 => drop(text.splice(at..end, rng.pick(&WORDS).bytes())),
             3 => {
                 let piece = text[at..end].to_vec();
-                let to = rng.random_range(0..=text.len());
+                let to = rng.below(text.len() + 1);
                 drop(text.splice(to..to, piece));
             }
             4 => {
-                let other = corpus.choose(rng).expect("it is not empty").as_bytes();
-                let from = rng.random_range(0..=other.len());
-                let to = (from + rng.random_range(0..80)).min(other.len());
+                let other = rng.pick(corpus).as_bytes();
+                let from = rng.below(other.len() + 1);
+                let to = (from + rng.below(80)).min(other.len());
                 drop(text.splice(at..at, other[from..to].iter().copied()));
             }
             _ => {
                 if let Some(byte) = text.get_mut(at) {
-                    *byte = rng.random();
+                    *byte = rng.next() as u8;
                 }
             }
         }
@@ -159,7 +178,7 @@ fn mutated(rng: &mut SmallRng, corpus: &[String]) -> String {
 
 /// Tries a target until its time is over; each round has a seed of its own.
 #[expect(clippy::disallowed_methods, reason = "how long texts really take is what is tested")]
-fn try_for_a_while(target: fn(&mut SmallRng, &[String])) {
+fn try_for_a_while(target: fn(&mut Chance, &[String])) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let time = number("FUZZ_SECONDS").map_or(MOMENT, Duration::from_secs);
     let corpus = corpus();
@@ -167,7 +186,7 @@ fn try_for_a_while(target: fn(&mut SmallRng, &[String])) {
     let begin = Instant::now();
     for seed in first.. {
         let round = Instant::now();
-        let done = std::panic::catch_unwind(|| target(&mut SmallRng::seed_from_u64(seed), &corpus));
+        let done = std::panic::catch_unwind(|| target(&mut Chance(seed), &corpus));
         if let Err(failure) = done {
             eprintln!("FUZZ_SEED={seed} repeats it");
             std::panic::resume_unwind(failure);
@@ -252,8 +271,8 @@ fn files_of_constants_and_values_of_variables_do_no_harm() {
 fn jobs_in_json_with_anything_changed_are_answered() {
     assert!(json_corpus_once().len() > 30);
     try_for_a_while(|rng, _| {
-        let mut job = json_corpus_once().choose(rng).expect("it is not empty").clone();
-        for _ in 0..rng.random_range(1..4) {
+        let mut job = rng.pick(json_corpus_once()).clone();
+        for _ in 0..1 + rng.below(3) {
             change_somewhere(&mut job, rng);
         }
         let Ok(mut job) = jobspec::normalise_json(job) else { return };
@@ -274,27 +293,27 @@ fn json_corpus_once() -> &'static [Value] {
 }
 
 /// Replaces, removes or repeats a value at a random place.
-fn change_somewhere(value: &mut Value, rng: &mut SmallRng) {
-    let replacement = |rng: &mut SmallRng| match rng.random_range(0..8) {
+fn change_somewhere(value: &mut Value, rng: &mut Chance) {
+    let replacement = |rng: &mut Chance| match rng.below(8) {
         0 => Value::Null,
-        1 => Value::Bool(rng.random()),
-        2 => Value::from(rng.random::<i64>()),
-        3 => Value::from(rng.random_range(-2..100)),
-        4 => Value::from(rng.random::<f64>() * 1e300),
-        5 => Value::from(*WORDS.choose(rng).expect("words")),
+        1 => Value::Bool(rng.below(2) == 0),
+        2 => Value::from(rng.next() as i64),
+        3 => Value::from(rng.below(102) as i64 - 2),
+        4 => Value::from(rng.next() as f64 * 1e290),
+        5 => Value::from(*rng.pick(&WORDS)),
         6 => Value::Array(vec![Value::Null]),
         _ => Value::Object(serde_json::Map::new()),
     };
-    let deeper = rng.random_bool(0.9);
+    let deeper = rng.below(10) > 0;
     match value {
         Value::Object(members) if deeper && !members.is_empty() => {
-            let at = rng.random_range(0..members.len());
+            let at = rng.below(members.len());
             let (_, member) = members.iter_mut().nth(at).expect("it is one of them");
             change_somewhere(member, rng);
         }
         Value::Array(items) if deeper && !items.is_empty() => {
-            let at = rng.random_range(0..items.len());
-            match rng.random_range(0..8) {
+            let at = rng.below(items.len());
+            match rng.below(8) {
                 0 => drop(items.remove(at)),
                 1 => items.push(items[at].clone()),
                 _ => change_somewhere(&mut items[at], rng),

@@ -41,13 +41,19 @@ pub fn deep_values(depth: usize) -> Vec<String> {
     ]
 }
 
-/// Names and texts, and what the refusal of each says; nothing for those that are jobs.
-pub fn texts() -> Vec<(&'static str, String, &'static str)> {
+/// A name, a text, and what its refusal says; nothing for those that are jobs.
+type Text = (&'static str, String, &'static str);
+
+/// All of them.
+pub fn texts() -> Vec<Text> {
+    let insides = INSIDES.iter().map(|(name, inside, wanted)| (*name, job(inside), *wanted));
+    large().into_iter().chain(deep()).chain(growing()).chain(insides).collect()
+}
+
+fn large() -> Vec<Text> {
     let comment = "# a comment that fills the file\n";
     let line = "  k = [1, 2, { a = \"b\" }]\n";
-    let circle: String = (0..10_000).map(|i| format!(" a{i} = local.a{}\n", (i + 1) % 10_000)).collect();
-    let blocks = |kind: &str| format!("{}\n{}", format!("{kind} {{\n").repeat(10_000), "}\n".repeat(10_000));
-    let mut all = vec![
+    vec![
         ("10 MB of comments", job(&comment.repeat(10 << 15)), "File too large"),
         (
             "10 MB of JSON",
@@ -59,11 +65,23 @@ pub fn texts() -> Vec<(&'static str, String, &'static str)> {
         ("7 MB of arguments", job(&line.repeat((7 << 20) / line.len())), "File too complex"),
         ("7 MB of brackets", job(&format!("name = {}", "[".repeat(7 << 20))), "File too complex"),
         ("7 MB of quotes", job(&format!("name = {}", "\"".repeat(7 << 20))), "File too complex"),
+    ]
+}
+
+fn deep() -> Vec<Text> {
+    let blocks = |kind: &str| format!("{}\n{}", format!("{kind} {{\n").repeat(10_000), "}\n".repeat(10_000));
+    vec![
         ("10,000 groups", groups(10_000), ""),
         ("10,000 generated groups", job(GENERATED_GROUPS), ""),
         ("10,000 nested blocks", job(&blocks("group \"g\"")), "too deep"),
         ("10,000 nested driver blocks", job(&format!("config {{\n{}\n}}", blocks("a"))), "too deep"),
         ("10,000 nested JSON objects", format!("{{\"job\": {}1", "{\"a\":".repeat(10_000)), "levels deep"),
+    ]
+}
+
+fn growing() -> Vec<Text> {
+    let circle: String = (0..10_000).map(|i| format!(" a{i} = local.a{}\n", (i + 1) % 10_000)).collect();
+    vec![
         (
             "a circle of two locals",
             "locals {\n a = local.b\n b = local.a\n}\njob \"j\" {}\n".into(),
@@ -100,47 +118,46 @@ pub fn texts() -> Vec<(&'static str, String, &'static str)> {
             job(&format!("name = regex_replace(\"a\", \"{}\", \"x\")", "[a-z]|".repeat(100_000))),
             "",
         ),
-    ];
-    for (name, inside, wanted) in [
-        ("zero by zero", "priority = 0 / 0", "can't divide zero by zero"),
-        ("one by zero", "priority = 1 / 0", "value must be a whole number"),
-        ("a huge number", "priority = 1e400", "value must be a whole number"),
-        ("a longer number", "priority = 99999999999999999999", "value must be a whole number"),
-        ("a huge power", "priority = pow(10, 100000000)", "value must be a whole number"),
-        (
-            "loops in loops",
-            "name = jsonencode([for a in range(1000) : [for b in range(1000) : [for c in range(1000) : c]]])",
-            "limit reached",
-        ),
-        (
-            "loops in a template",
-            "name = \"%{ for a in range(1000) }%{ for b in range(1000) }%{ for c in range(1000) }x%{ endfor }%{ endfor }%{ endfor }\"",
-            "limit reached",
-        ),
-        (
-            "wide texts",
-            "name = join(\"\", [for a in range(1000) : format(\"%9999s\", \"x\")])",
-            "Error in function call",
-        ),
-        ("a wide number", "name = format(\"%99999999d\", 1)", "Error in function call"),
-        (
-            "a product",
-            "name = jsonencode(setproduct(range(1000), range(1000), range(1000)))",
-            "Error in function call",
-        ),
-        (
-            "texts replaced by longer ones",
-            "name = replace(replace(format(\"%999s\", \"x\"), \" \", format(\"%999s\", \"y\")), \" \", format(\"%999s\", \"z\"))",
-            "the result is too long",
-        ),
-        ("a slow hash", "name = bcrypt(\"x\", 31)", "take too long here"),
-        (
-            "blocks of blocks of blocks",
-            "dynamic \"group\" {\n for_each = range(1000)\n labels = [group.key]\n content {\n dynamic \"task\" {\n for_each = range(1000)\n labels = [task.key]\n content {\n dynamic \"service\" {\n for_each = range(1000)\n content {}\n }\n }\n }\n }\n}",
-            "limit reached",
-        ),
-    ] {
-        all.push((name, job(inside), wanted));
-    }
-    all
+    ]
 }
+
+/// What stands inside of a job, by the same rule.
+const INSIDES: &[(&str, &str, &str)] = &[
+    ("zero by zero", "priority = 0 / 0", "can't divide zero by zero"),
+    ("one by zero", "priority = 1 / 0", "value must be a whole number"),
+    ("a huge number", "priority = 1e400", "value must be a whole number"),
+    ("a longer number", "priority = 99999999999999999999", "value must be a whole number"),
+    ("a huge power", "priority = pow(10, 100000000)", "value must be a whole number"),
+    (
+        "loops in loops",
+        "name = jsonencode([for a in range(1000) : [for b in range(1000) : [for c in range(1000) : c]]])",
+        "limit reached",
+    ),
+    (
+        "loops in a template",
+        "name = \"%{ for a in range(1000) }%{ for b in range(1000) }%{ for c in range(1000) }x%{ endfor }%{ endfor }%{ endfor }\"",
+        "limit reached",
+    ),
+    (
+        "wide texts",
+        "name = join(\"\", [for a in range(1000) : format(\"%9999s\", \"x\")])",
+        "Error in function call",
+    ),
+    ("a wide number", "name = format(\"%99999999d\", 1)", "Error in function call"),
+    (
+        "a product",
+        "name = jsonencode(setproduct(range(1000), range(1000), range(1000)))",
+        "Error in function call",
+    ),
+    (
+        "texts replaced by longer ones",
+        "name = replace(replace(format(\"%999s\", \"x\"), \" \", format(\"%999s\", \"y\")), \" \", format(\"%999s\", \"z\"))",
+        "the result is too long",
+    ),
+    ("a slow hash", "name = bcrypt(\"x\", 31)", "take too long here"),
+    (
+        "blocks of blocks of blocks",
+        "dynamic \"group\" {\n for_each = range(1000)\n labels = [group.key]\n content {\n dynamic \"task\" {\n for_each = range(1000)\n labels = [task.key]\n content {\n dynamic \"service\" {\n for_each = range(1000)\n content {}\n }\n }\n }\n }\n}",
+        "limit reached",
+    ),
+];
