@@ -55,9 +55,34 @@ pub trait StateMachine: Send + Sync + 'static {
 #[error("{0}")]
 pub struct Halt(pub String);
 
+/// A state machine of any type. Behind a pointer, so that openraft is compiled once, in this crate, and not again in
+/// each that names a type of its own.
+pub(crate) trait Replica: Send + Sync {
+    /// As [`StateMachine::apply`].
+    fn apply(&self, index: u64, command: &[u8]) -> Result<Reply, Halt>;
+    /// As [`StateMachine::snapshot`].
+    fn snapshot(&self) -> WriteSnapshot;
+    /// As [`StateMachine::restore`].
+    fn restore(&self, reader: &mut dyn io::Read) -> io::Result<()>;
+}
+
+impl<S: StateMachine> Replica for Mutex<S> {
+    fn apply(&self, index: u64, command: &[u8]) -> Result<Reply, Halt> {
+        lock(self).apply(index, command).map(Reply::new)
+    }
+
+    fn snapshot(&self) -> WriteSnapshot {
+        lock(self).snapshot()
+    }
+
+    fn restore(&self, reader: &mut dyn io::Read) -> io::Result<()> {
+        lock(self).restore(reader)
+    }
+}
+
 /// A state machine with what replication keeps about it.
-pub(crate) struct Machine<S> {
-    state: Arc<Mutex<S>>,
+pub(crate) struct Machine {
+    state: Arc<dyn Replica>,
     applied: Option<LogId>,
     membership: StoredMembership,
     snapshots: Arc<SnapshotStore>,
@@ -68,9 +93,9 @@ pub(crate) struct Machine<S> {
     progress: watch::Sender<Option<u64>>,
 }
 
-impl<S: StateMachine> Machine<S> {
+impl Machine {
     pub(crate) fn new(
-        state: Arc<Mutex<S>>,
+        state: Arc<dyn Replica>,
         snapshots: Arc<SnapshotStore>,
         current: Option<(SnapshotMeta, SnapshotData)>,
         io: IoMode,
@@ -97,7 +122,7 @@ impl<S: StateMachine> Machine<S> {
 
     fn builder(&self) -> SnapshotBuilder {
         SnapshotBuilder {
-            write: Mutex::new(Some(lock(&self.state).snapshot())),
+            write: Mutex::new(Some(self.state.snapshot())),
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
             snapshots: self.snapshots.clone(),
             current: self.current.clone(),
@@ -108,7 +133,7 @@ impl<S: StateMachine> Machine<S> {
     }
 }
 
-impl<S: StateMachine> RaftStateMachine<Types> for Machine<S> {
+impl RaftStateMachine<Types> for Machine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = SnapshotBuilder;
 
@@ -126,10 +151,9 @@ impl<S: StateMachine> RaftStateMachine<Types> for Machine<S> {
             let reply = match entry.payload {
                 EntryPayload::Blank => Reply::default(),
                 EntryPayload::Normal(command) => {
-                    let response = lock(&self.state).apply(index, &command.0).map_err(|halt| {
+                    self.state.apply(index, &command.0).map_err(|halt| {
                         self.fault.report(Fault::StateMachine { index, reason: halt.to_string() })
-                    })?;
-                    Reply::new(response)
+                    })?
                 }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -163,7 +187,7 @@ impl<S: StateMachine> RaftStateMachine<Types> for Machine<S> {
         let work = move || {
             let kept = if snapshot.arrived() { snapshots.adopt(snapshot, last)? } else { snapshot };
             let (mut reader, _) = BlockReader::open(kept.open()?).map_err(io::Error::from)?;
-            lock(&state).restore(&mut reader)?;
+            state.restore(&mut reader)?;
             Ok::<_, io::Error>(kept)
         };
         let kept = run(&self.env, self.io, work).await.map_err(|error| {

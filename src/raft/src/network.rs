@@ -89,23 +89,64 @@ pub trait Network: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Bytes, NetworkError>> + Send;
 }
 
+/// A network of any type; see [`crate::machine::Replica`] for why.
+pub(crate) trait AnyNetwork: Send + Sync {
+    /// As [`Network::call`].
+    fn call<'a>(
+        &'a self,
+        target: &'a Peer,
+        kind: RpcKind,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, NetworkError>>;
+
+    /// As [`Network::send_snapshot`].
+    fn send_snapshot<'a>(
+        &'a self,
+        target: &'a Peer,
+        meta: Bytes,
+        stream: SnapshotStream,
+    ) -> BoxFuture<'a, Result<Bytes, NetworkError>>;
+}
+
+impl<N: Network> AnyNetwork for N {
+    fn call<'a>(
+        &'a self,
+        target: &'a Peer,
+        kind: RpcKind,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, NetworkError>> {
+        Box::pin(Network::call(self, target, kind, payload, deadline))
+    }
+
+    fn send_snapshot<'a>(
+        &'a self,
+        target: &'a Peer,
+        meta: Bytes,
+        stream: SnapshotStream,
+    ) -> BoxFuture<'a, Result<Bytes, NetworkError>> {
+        Box::pin(Network::send_snapshot(self, target, meta, stream))
+    }
+}
+
 /// Makes links to other servers.
-pub(crate) struct Links<N> {
-    pub network: Arc<N>,
+pub(crate) struct Links {
+    pub network: Arc<dyn AnyNetwork>,
     pub me: u64,
     pub journal: Journal,
 }
 
 /// The way to one other server.
-pub(crate) struct Link<N> {
-    network: Arc<N>,
+pub(crate) struct Link {
+    network: Arc<dyn AnyNetwork>,
     me: u64,
     target: Peer,
     journal: Journal,
 }
 
-impl<N: Network> RaftNetworkFactory<Types> for Links<N> {
-    type Network = Link<N>;
+impl RaftNetworkFactory<Types> for Links {
+    type Network = Link;
 
     async fn new_client(&mut self, target: u64, node: &Peer) -> Self::Network {
         let target = Peer { id: target, ..node.clone() };
@@ -113,7 +154,7 @@ impl<N: Network> RaftNetworkFactory<Types> for Links<N> {
     }
 }
 
-impl<N: Network> Link<N> {
+impl Link {
     fn envelope<T>(&self, body: T) -> Envelope<T> {
         let cluster = self.journal.cluster().map(|marker| marker.0);
         Envelope { to: self.target.id, from: self.me, cluster, body }
@@ -162,7 +203,7 @@ impl<N: Network> Link<N> {
     }
 }
 
-impl<N: Network> RaftNetworkV2<Types> for Link<N> {
+impl RaftNetworkV2<Types> for Link {
     type SnapshotData = SnapshotData;
 
     async fn append_entries(

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use openraft::{
     RaftMetrics, ReadPolicy,
     async_runtime::WatchReceiver,
@@ -26,7 +27,7 @@ use crate::{
     leadership::{Leadership, follow},
     log::{ClusterMarker, Counts, FjallLog, LogStore, MemoryLog},
     machine::{Machine, StateMachine, lock, run},
-    network::{Links, Network},
+    network::{AnyNetwork, Links, Network},
     snapshot::{SNAPSHOT_DIR, SnapshotData, SnapshotStore},
     types::{Command, LogPoint, Members, Peer, SnapshotMeta, Types, point},
 };
@@ -35,7 +36,7 @@ mod members;
 mod receive;
 mod ticks;
 
-type Inner<S> = openraft::Raft<Types, Machine<S>>;
+type Inner = openraft::Raft<Types, Machine>;
 
 /// A fresh leader holds proposals back until a quorum has confirmed its lease; this is how long a proposal waits
 /// between two tries. The whole wait is bounded by the longest election timeout.
@@ -53,7 +54,7 @@ pub struct Raft<S: StateMachine> {
 }
 
 struct Shared<S: StateMachine> {
-    raft: Inner<S>,
+    raft: Inner,
     me: Peer,
     state: Arc<Mutex<S>>,
     journal: Journal,
@@ -137,11 +138,11 @@ impl<S: StateMachine> Raft<S> {
         Self::open_with(config, me, state, network, env, store, snapshots).await
     }
 
-    async fn open_with<N: Network>(
+    async fn open_with(
         config: Config,
         me: Peer,
         state: S,
-        network: Arc<N>,
+        network: Arc<dyn AnyNetwork>,
         env: &Env,
         store: Box<dyn LogStore>,
         snapshots: SnapshotStore,
@@ -156,9 +157,7 @@ impl<S: StateMachine> Raft<S> {
         let applied = machine.progress();
         let links = Links { network, me: me.id, journal: journal.clone() };
         let openraft_config = config.for_openraft().validate().map_err(start_error)?;
-        let started =
-            openraft::Raft::new(me.id, Arc::new(openraft_config), links, journal.clone(), machine).await;
-        let raft = match started {
+        let raft = match start(me.id, openraft_config, links, journal.clone(), machine).await {
             Ok(raft) => raft,
             Err(error) => {
                 journal.close().await;
@@ -506,6 +505,17 @@ async fn current_snapshot(
         Some((meta, data)) => Ok(Some((meta.into_meta().map_err(start_error)?, data))),
         None => Ok(None),
     }
+}
+
+/// Starts openraft. The future is boxed so that its code, and with it all of openraft, is made in this crate.
+fn start(
+    me: u64,
+    config: openraft::Config,
+    links: Links,
+    journal: Journal,
+    machine: Machine,
+) -> BoxFuture<'static, Result<Inner, Fatal<Types>>> {
+    Box::pin(openraft::Raft::new(me, Arc::new(config), links, journal, machine))
 }
 
 fn start_error(error: impl ToString) -> OpenError {

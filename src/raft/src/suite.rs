@@ -48,7 +48,7 @@ impl StateMachine for Counter {
     }
 }
 
-fn build(store: Box<dyn LogStore>, snapshots: SnapshotStore, io: IoMode) -> (Journal, Machine<Counter>) {
+fn build(store: Box<dyn LogStore>, snapshots: SnapshotStore, io: IoMode) -> (Journal, Machine) {
     let env = Env::with(WallClock::System, 1, Shutdown::new());
     let fault = FaultCell::new();
     let journal = Journal::start(store, io, fault.clone(), &env);
@@ -58,8 +58,8 @@ fn build(store: Box<dyn LogStore>, snapshots: SnapshotStore, io: IoMode) -> (Jou
 
 struct OnDisk(MarkSync);
 
-impl StoreBuilder<Types, Journal, Machine<Counter>, TempDir> for OnDisk {
-    async fn build(&self) -> Result<(TempDir, Journal, Machine<Counter>), StorageError<Types>> {
+impl StoreBuilder<Types, Journal, Machine, TempDir> for OnDisk {
+    async fn build(&self) -> Result<(TempDir, Journal, Machine), StorageError<Types>> {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let log = FjallLog::open(dir.path(), self.0).expect("an empty directory opens");
         let snapshots =
@@ -71,8 +71,8 @@ impl StoreBuilder<Types, Journal, Machine<Counter>, TempDir> for OnDisk {
 
 struct InMemory(IoMode);
 
-impl StoreBuilder<Types, Journal, Machine<Counter>, ()> for InMemory {
-    async fn build(&self) -> Result<((), Journal, Machine<Counter>), StorageError<Types>> {
+impl StoreBuilder<Types, Journal, Machine, ()> for InMemory {
+    async fn build(&self) -> Result<((), Journal, Machine), StorageError<Types>> {
         let disk = MemoryDisk::new();
         let log = MemoryLog::open(disk.clone()).expect("an empty disk opens");
         let (journal, machine) = build(Box::new(log), SnapshotStore::Memory(disk), self.0);

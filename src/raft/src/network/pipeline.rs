@@ -11,7 +11,7 @@ use openraft::{
     raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult},
 };
 
-use super::{Link, Network, RpcKind};
+use super::{Link, RpcKind};
 use crate::types::{LogId, Types, entry_weight};
 
 /// Messages under way to one server. On a fast link a handful is enough to keep its disk busy; a far one needs more.
@@ -28,8 +28,8 @@ struct Sent {
     answer: Result<AppendEntriesResponse<Types>, RPCError<Types>>,
 }
 
-struct Pipeline<'s, N, S> {
-    link: &'s Link<N>,
+struct Pipeline<'s, S> {
+    link: &'s Link,
     input: Option<S>,
     option: RPCOption,
     under_way: FuturesOrdered<BoxFuture<'s, Sent>>,
@@ -38,9 +38,8 @@ struct Pipeline<'s, N, S> {
 }
 
 /// Sends what comes and returns the answers, in the order of what was sent. Ends after the first that is no success.
-pub(super) fn answers<'s, N, S>(link: &'s Link<N>, input: S, option: RPCOption) -> BoxStream<'s, Answer>
+pub(super) fn answers<'s, S>(link: &'s Link, input: S, option: RPCOption) -> BoxStream<'s, Answer>
 where
-    N: Network,
     S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
 {
     let under_way = FuturesOrdered::new();
@@ -53,7 +52,7 @@ where
     }))
 }
 
-impl<N: Network, S> Pipeline<'_, N, S>
+impl<S> Pipeline<'_, S>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
 {
