@@ -3,7 +3,7 @@
 use serde::{
     Deserializer,
     de::{
-        DeserializeOwned, IntoDeserializer, Visitor,
+        DeserializeOwned, Error as _, Expected, IntoDeserializer, Unexpected, Visitor,
         value::{MapDeserializer, SeqDeserializer},
     },
     forward_to_deserialize_any,
@@ -50,6 +50,19 @@ impl<'de> IntoDeserializer<'de, serde_json::Error> for Loose {
     }
 }
 
+impl Loose {
+    /// Reads what is neither list nor object.
+    fn plain<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, serde_json::Error> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(truth) => visitor.visit_bool(truth),
+            Value::Number(number) => number.deserialize_any(visitor),
+            Value::String(text) => visitor.visit_string(text),
+            other @ (Value::Array(_) | Value::Object(_)) => Err(wrong(&other, &visitor)),
+        }
+    }
+}
+
 fn entries(map: Map<String, Value>) -> impl Iterator<Item = (String, Loose)> {
     map.into_iter().map(|(key, value)| (key, Loose(value)))
 }
@@ -70,10 +83,28 @@ fn respell(map: Map<String, Value>, fields: &'static [&'static str]) -> Map<Stri
     known
 }
 
+/// Says that a value is of another type. Handing the value on to `serde_json` would say the same, and make the code that
+/// reads each shape from its own trees a second time.
+fn wrong(value: &Value, wanted: &dyn Expected) -> serde_json::Error {
+    let found = match value {
+        Value::Null => Unexpected::Unit,
+        Value::Bool(truth) => Unexpected::Bool(*truth),
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), _, _) => Unexpected::Unsigned(number),
+            (_, Some(number), _) => Unexpected::Signed(number),
+            (_, _, number) => Unexpected::Float(number.unwrap_or_default()),
+        },
+        Value::String(text) => Unexpected::Str(text),
+        Value::Array(_) => Unexpected::Seq,
+        Value::Object(_) => Unexpected::Map,
+    };
+    serde_json::Error::invalid_type(found, wanted)
+}
+
 macro_rules! zero_for_null {
     ($($method:ident $visit:ident $zero:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-            if self.0.is_null() { visitor.$visit($zero) } else { self.0.$method(visitor) }
+            if self.0.is_null() { visitor.$visit($zero) } else { self.plain(visitor) }
         }
     )*};
 }
@@ -85,7 +116,7 @@ impl<'de> Deserializer<'de> for Loose {
         match self.0 {
             Value::Object(map) => visitor.visit_map(MapDeserializer::new(entries(map))),
             Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Loose))),
-            plain => plain.deserialize_any(visitor),
+            plain => Self(plain).plain(visitor),
         }
     }
 
@@ -95,10 +126,11 @@ impl<'de> Deserializer<'de> for Loose {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
+        let _ = name; // only formats that tag their values look at it
         match self.0 {
             Value::Object(map) => visitor.visit_map(MapDeserializer::new(entries(respell(map, fields)))),
             Value::Null => visitor.visit_map(MapDeserializer::new(entries(Map::new()))),
-            other => other.deserialize_struct(name, fields, visitor),
+            other => Err(wrong(&other, &visitor)),
         }
     }
 
@@ -106,7 +138,7 @@ impl<'de> Deserializer<'de> for Loose {
         match self.0 {
             Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Loose))),
             Value::Null => visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<Loose>())),
-            other => other.deserialize_seq(visitor),
+            other => Err(wrong(&other, &visitor)),
         }
     }
 
@@ -114,7 +146,7 @@ impl<'de> Deserializer<'de> for Loose {
         match self.0 {
             Value::Object(map) => visitor.visit_map(MapDeserializer::new(entries(map))),
             Value::Null => visitor.visit_map(MapDeserializer::new(entries(Map::new()))),
-            other => other.deserialize_map(visitor),
+            other => Err(wrong(&other, &visitor)),
         }
     }
 
