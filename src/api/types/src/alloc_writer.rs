@@ -154,7 +154,7 @@ fn word(out: &mut Vec<u8>, key: &str, word: &str) {
 
 /// Appends a key and a text of any kind.
 fn text(out: &mut Vec<u8>, key: &str, text: &str) {
-    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+    if needs_escapes(text) {
         out.extend_from_slice(key.as_bytes());
         tree(out, &text);
     } else {
@@ -162,10 +162,15 @@ fn text(out: &mut Vec<u8>, key: &str, text: &str) {
     }
 }
 
+/// Looks at every byte, which takes less time than stopping at the first that matters.
+fn needs_escapes(text: &str) -> bool {
+    text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
+}
+
 fn name(out: &mut Vec<u8>, job: &str, group: &str, index: u32) {
     out.extend_from_slice(b",\"Name\":\"");
     for part in [job, ".", group] {
-        if part.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        if needs_escapes(part) {
             let quoted = serde_json::to_string(part).expect("text is JSON");
             out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
         } else {
