@@ -150,11 +150,9 @@ impl RaftStateMachine<Types> for Machine {
             let index = entry.log_id.index;
             let reply = match entry.payload {
                 EntryPayload::Blank => Reply::default(),
-                EntryPayload::Normal(command) => {
-                    self.state.apply(index, &command.0).map_err(|halt| {
-                        self.fault.report(Fault::StateMachine { index, reason: halt.to_string() })
-                    })?
-                }
+                EntryPayload::Normal(command) => self.state.apply(index, &command.0).map_err(|halt| {
+                    self.fault.report(Fault::StateMachine { index, reason: halt.to_string() })
+                })?,
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Reply::default()
