@@ -9,6 +9,7 @@
 //!
 //! Read [`Moment`] first, then [`broker::Broker`].
 
+pub mod autopilot;
 pub mod blocked;
 pub mod broker;
 pub mod collection;
@@ -19,6 +20,7 @@ mod evals;
 pub mod liveness;
 mod moment;
 pub mod periodic;
+pub mod reporters;
 
 pub use evals::{for_job, for_node};
 pub use moment::Moment;

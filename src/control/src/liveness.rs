@@ -27,9 +27,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Down and replaced within three seconds when both signals agree.
+    /// Down and replaced within three seconds when both signals agree. The grace covers a client that changes servers,
+    /// which takes it well under a second.
     pub const STANDARD: Self = Self {
-        grace: Duration::from_secs(2),
+        grace: Duration::from_millis(1_500),
         silent_grace: Duration::from_secs(30),
         failover_grace: Duration::from_secs(10),
         updates_max: 512,
@@ -46,8 +47,12 @@ pub enum Input<'a> {
     SessionOpened(NodeId, SessionId),
     /// The session ended.
     SessionClosed(NodeId, SessionId),
-    /// A server is gone, and its sessions with it.
-    ServerLost(u64),
+    /// A server holds exactly these sessions.
+    Sessions(u64, &'a BTreeSet<(NodeId, u64)>),
+    /// A server is gone since some moment, and its sessions with it.
+    ServerLost(u64, Duration),
+    /// Every server has told which sessions it holds: who has none has none.
+    AllTold,
     /// Gossip calls the node dead.
     GossipDead(NodeId),
     /// Gossip calls the node alive.
@@ -96,10 +101,13 @@ impl Liveness {
         match input {
             Input::SessionOpened(id, session) => self.open(id, session),
             Input::SessionClosed(id, session) => self.close(id, now.elapsed, |held| held == session),
-            Input::ServerLost(server) => {
-                let ids: Vec<_> = self.nodes.keys().copied().collect();
-                ids.into_iter().for_each(|id| self.close(id, now.elapsed, |(of, _)| of == server));
+            Input::Sessions(server, held) => {
+                held.iter().for_each(|(id, number)| self.open(*id, (server, *number)));
+                let other = |id, (of, number): SessionId| of == server && !held.contains(&(id, number));
+                self.close_all(now.elapsed, other);
             }
+            Input::ServerLost(server, since) => self.close_all(since, |_, (of, _)| of == server),
+            Input::AllTold => self.end_failover(now.elapsed),
             Input::GossipDead(id) => self.hear_gossip(id, true),
             Input::GossipAlive(id) => self.hear_gossip(id, false),
             Input::Applied(changes) => self.applied(changes, now.elapsed),
@@ -120,9 +128,10 @@ impl Liveness {
 
     fn open(&mut self, id: NodeId, session: SessionId) {
         let node = self.nodes.entry(id).or_default();
-        node.sessions.insert(session);
+        if !node.sessions.insert(session) {
+            return;
+        }
         node.silent_since = None;
-        node.gossip_dead = false;
         if let Some(at) = node.deadline.take() {
             self.deadlines.remove(&(at, id));
         }
@@ -136,6 +145,18 @@ impl Liveness {
         if before > 0 && node.sessions.is_empty() {
             self.silence(id, elapsed);
         }
+    }
+
+    fn close_all(&mut self, since: Duration, closes: impl Fn(NodeId, SessionId) -> bool) {
+        let ids: Vec<_> = self.nodes.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.close(id, since, |session| closes(id, session)));
+    }
+
+    /// Ends the time that nodes were given because sessions might be with servers that had not told yet.
+    fn end_failover(&mut self, elapsed: Duration) {
+        let waiting = |node: &Watched| node.silent_since.is_some_and(|since| since > elapsed);
+        let ids: Vec<_> = self.nodes.iter().filter(|(_, node)| waiting(node)).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.silence(id, elapsed));
     }
 
     fn silence(&mut self, id: NodeId, since: Duration) {
@@ -158,9 +179,12 @@ impl Liveness {
 
     fn hear_gossip(&mut self, id: NodeId, dead: bool) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        if node.sessions.is_empty() && node.gossip_dead != dead {
+        // The word is kept while a session overrules it: should that end, the two signals are there.
+        if node.gossip_dead != dead {
             node.gossip_dead = dead;
-            self.set_deadline(id);
+            if node.sessions.is_empty() {
+                self.set_deadline(id);
+            }
         }
     }
 
@@ -283,7 +307,7 @@ mod tests {
             liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION)).is_empty()
         );
         assert!(liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id)).is_empty());
-        assert_eq!(liveness.next_tick(&clock.moment()), Some(2 * SECOND));
+        assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
         clock.pass(2 * SECOND);
         let commands = liveness.step(region.state(), &mut clock.moment(), Input::Tick);
         let [Command::UpdateNodeStatus { updates, evals, .. }] = &commands[..] else { panic!("it is down") };
@@ -337,12 +361,47 @@ mod tests {
     fn the_sessions_of_a_lost_server_are_gone() {
         let (region, mut clock, mut liveness, id) = started();
         liveness.step(region.state(), &mut clock.moment(), Input::SessionOpened(id, (2, 1)));
-        liveness.step(region.state(), &mut clock.moment(), Input::ServerLost(1));
+        liveness.step(region.state(), &mut clock.moment(), Input::ServerLost(1, Duration::ZERO));
         assert!(liveness.has_session(id));
-        liveness.step(region.state(), &mut clock.moment(), Input::ServerLost(2));
+        liveness.step(region.state(), &mut clock.moment(), Input::ServerLost(2, Duration::ZERO));
         assert!(!liveness.has_session(id));
         clock.pass(31 * SECOND);
         assert_eq!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).len(), 1);
+    }
+
+    #[test]
+    fn gossip_that_came_before_the_session_ended_counts() {
+        let (region, mut clock, mut liveness, id) = started();
+        liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
+        clock.pass(10 * SECOND);
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
+        liveness.step(region.state(), &mut clock.moment(), Input::GossipAlive(id));
+        assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.silent_grace));
+    }
+
+    #[test]
+    fn a_full_list_replaces_what_a_server_held() {
+        let (region, mut clock, mut liveness, id) = started();
+        let held = BTreeSet::from([(id, 9)]);
+        liveness.step(region.state(), &mut clock.moment(), Input::Sessions(1, &held));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        assert!(liveness.has_session(id));
+        liveness.step(region.state(), &mut clock.moment(), Input::Sessions(2, &BTreeSet::new()));
+        assert!(liveness.has_session(id), "another server's list is its own");
+        liveness.step(region.state(), &mut clock.moment(), Input::Sessions(1, &BTreeSet::new()));
+        assert!(!liveness.has_session(id));
+    }
+
+    #[test]
+    fn a_failover_ends_when_every_server_has_told() {
+        let region = Region::with_nodes(1);
+        let mut clock = Clock::default();
+        let mut liveness = Liveness::new(Config::STANDARD, region.state(), &clock.moment());
+        let id = region.node_id(0);
+        liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
+        liveness.step(region.state(), &mut clock.moment(), Input::AllTold);
+        assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
     }
 
     /// A region with one node that has a session.

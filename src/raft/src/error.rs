@@ -123,6 +123,14 @@ pub enum Fault {
         /// What the state machine said.
         reason: String,
     },
+    /// The state differs from the leader's at the same index: one of the two is wrong.
+    #[error(
+        "the state differs from the leader's at index {index}; put this server's data aside and let it join again"
+    )]
+    Diverged {
+        /// The index.
+        index: u64,
+    },
     /// openraft stopped by itself: a broken invariant.
     #[error("replication stopped: {reason}")]
     Internal {
@@ -140,6 +148,7 @@ impl Fault {
             Self::Damaged { .. } => 72,
             Self::StateMachine { .. } => 73,
             Self::Internal { .. } => 74,
+            Self::Diverged { .. } => 75,
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::{
     RaftMetrics, ReadPolicy,
-    async_runtime::WatchReceiver,
+    async_runtime::{Instant, WatchReceiver},
     error::{
         ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError,
         RaftError,
@@ -102,6 +102,8 @@ pub struct Status {
     pub purged: Option<LogPoint>,
     /// On the leader: up to where each other server has the log.
     pub matched: BTreeMap<u64, Option<LogPoint>>,
+    /// On the leader: how long ago each other server answered it.
+    pub answered: BTreeMap<u64, Duration>,
 }
 
 impl<S: StateMachine> Raft<S> {
@@ -354,6 +356,12 @@ impl<S: StateMachine> Raft<S> {
                 .flatten()
                 .map(|(id, matched)| (*id, matched.as_ref().map(point)))
                 .collect(),
+            answered: metrics
+                .heartbeat
+                .iter()
+                .flatten()
+                .filter_map(|(id, at)| Some((*id, (*at)?.elapsed())))
+                .collect(),
         }
     }
 
@@ -407,6 +415,13 @@ impl<S: StateMachine> Raft<S> {
     /// [`Fault::exit_code`].
     pub fn fault(&self) -> watch::Receiver<Option<Fault>> {
         self.shared.fault.watch()
+    }
+
+    /// Stops taking part because of something that the caller found; the first fault stays.
+    pub async fn fail(&self, fault: Fault) {
+        // The returned error is for openraft, which is told to stop here.
+        let _ = self.shared.fault.report(fault);
+        self.shutdown().await;
     }
 
     /// Stops taking part and closes the log. Proposals under way fail with [`ProposeError::Stopped`].

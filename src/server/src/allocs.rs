@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{AllocId, Allocation, ClientStatus, EvalId, EvalTrigger, Evaluation, JobKey, JobType, Timestamp};
-use protocol::{Command, session::AllocUpdate};
+use protocol::{Command, encode, session::AllocUpdate};
 use runtime::Env;
 use state::Snapshot;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +18,7 @@ const QUEUE_MAX: usize = 1_024;
 const UPDATES_MAX: usize = 8_192;
 
 /// One client's batch, and where the index goes at which it was committed.
-type Batch = (Vec<AllocUpdate>, oneshot::Sender<Result<u64, SubmitError>>);
+type Batch = (Vec<AllocUpdate>, oneshot::Sender<Result<(u64, u64), SubmitError>>);
 
 /// Where clients' batches are handed in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,12 +30,12 @@ impl Updates {
         (Self(sender), queue)
     }
 
-    /// Has a batch committed and returns the index.
+    /// Has a batch committed, if this server leads, and returns the entry of the log and the index of the state.
     ///
     /// # Errors
     ///
     /// As for [`crate::Server::submit`].
-    pub async fn commit(&self, updates: Vec<AllocUpdate>) -> Result<u64, SubmitError> {
+    pub async fn commit(&self, updates: Vec<AllocUpdate>) -> Result<(u64, u64), SubmitError> {
         let stopping = || SubmitError::Unavailable("server is stopping".to_owned());
         let (done, committed) = oneshot::channel();
         self.0.send((updates, done)).await.map_err(|_| stopping())?;
@@ -56,11 +56,12 @@ pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
         }
         let now = Timestamp(inner.env.wall());
         let evals = follow_ups(&inner.hub.snapshot(), &updates, now, &inner.env);
-        let result = inner.submit(&Command::UpdateAllocs { updates, evals, now }).await;
+        let result = inner.propose(encode(&Command::UpdateAllocs { updates, evals, now })).await;
         for done in waiting {
             let answer = match &result {
-                Ok(submitted) => Ok(submitted.index),
+                Ok((entry, submitted)) => Ok((*entry, submitted.index)),
                 Err(SubmitError::NotLeader) => Err(SubmitError::NotLeader),
+                Err(SubmitError::Unknown) => Err(SubmitError::Unknown),
                 Err(error) => Err(SubmitError::Unavailable(error.to_string())),
             };
             // A session that broke meanwhile hands everything in again.

@@ -3,14 +3,27 @@
 //! The loop owns all of it and awaits one [`Event`] at a time. What the machines want is proposed in order by one task
 //! beside it; a round's plans are one command, and the next round may be decided while that commits.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use control::{
-    Moment, blocked::Blocked, broker, broker::Broker, collection, collection::Thresholds,
-    deployments::Deployments, drain::Draining, liveness, periodic::Periodic,
+    Moment,
+    blocked::Blocked,
+    broker,
+    broker::Broker,
+    collection,
+    collection::Thresholds,
+    deployments::Deployments,
+    drain::Draining,
+    liveness,
+    periodic::Periodic,
+    reporters::{Reporters, Stamp},
 };
 use model::{NodeId, Timestamp};
-use protocol::{Command, Plan};
+use protocol::{Command, Named, Plan, encode};
 use raft::{Leadership, ReadMode};
 use runtime::Instant;
 use scheduler::{Budget, Context, Scheduler};
@@ -19,6 +32,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
+    MemberStatus,
+    asks::{Answer, Report, Said},
+    group,
     members::GossipWord,
     server::{Inner, SubmitError, Submitted},
 };
@@ -40,11 +56,9 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// What others tell the leader.
 #[derive(Debug)]
-pub enum LeaderInput {
-    /// A node has a session with this server.
-    SessionOpened(NodeId, u64),
-    /// It ended.
-    SessionClosed(NodeId, u64),
+pub(crate) enum LeaderInput {
+    /// A server tells which sessions it holds. Dropped unanswered where this server does not lead.
+    Report(Report, oneshot::Sender<Answer>),
     /// Gossip says something of a node.
     Gossip(NodeId, GossipWord),
     /// Remove old records.
@@ -77,6 +91,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut inputs: mpsc::Receiver<LeaderInpu
             Leadership::Leader { term } => match begin(&inner).await {
                 Ok(()) => {
                     tracing::info!(term, "leading");
+                    inner.env.spawn("group", group::keep(inner.clone(), term));
                     lead(&inner, &mut inputs, &mut leadership).await;
                     tracing::info!(term, "not leading any more");
                 }
@@ -112,7 +127,11 @@ async fn begin(inner: &Inner) -> Result<(), SubmitError> {
         let random = || raft::ClusterMarker(inner.env.random_u128());
         let cluster_id = Uuid::from_u128(inner.raft.cluster().unwrap_or_else(random).0);
         let now = Timestamp(inner.env.wall());
-        inner.submit(&Command::InitCluster { cluster_id, now }).await?;
+        inner.propose(encode(&Command::InitCluster { cluster_id, now })).await?;
+    }
+    if inner.hub.snapshot().autopilot_config().modify_index == 0 {
+        let config = Named(inner.config.autopilot.clone());
+        inner.propose(encode(&Command::SetAutopilotConfig { config, cas: Some(0) })).await?;
     }
     Ok(())
 }
@@ -209,6 +228,9 @@ struct Leader {
     rounds: VecDeque<Round>,
     outbox: VecDeque<Command>,
     proposing: Option<Submission>,
+    reporters: Reporters,
+    /// Whether every server has told which sessions it holds since this one leads.
+    all_told: bool,
     collect_at: Instant,
     last_tick: Instant,
 }
@@ -222,9 +244,7 @@ impl Leader {
         let mut moment = Moment { elapsed: Duration::ZERO, wall: Timestamp(env.wall()), draw: &mut draw };
         let broker = Broker::new(broker::Config::STANDARD, &snapshot, &moment);
         let (blocked, woken) = Blocked::new(&snapshot, &moment);
-        let mut config = liveness::Config::STANDARD;
-        config.grace = inner.config.node_grace;
-        let liveness = liveness::Liveness::new(config, &snapshot, &moment);
+        let liveness = liveness::Liveness::new(inner.config.heartbeats.liveness(), &snapshot, &moment);
         let (deployments, commands) = Deployments::new(&snapshot, &mut moment);
         let periodic = Periodic::new(&snapshot, &moment);
         let mut scheduler = Scheduler::new();
@@ -243,13 +263,12 @@ impl Leader {
             rounds: VecDeque::new(),
             outbox: commands.into(),
             proposing: None,
+            reporters: Reporters::default(),
+            all_told: false,
             collect_at,
             last_tick: started,
         };
         leader.upsert(woken);
-        for (node, generation) in leader.inner.sessions.generations() {
-            leader.session_opened(node, generation);
-        }
         for node in leader.inner.gossip.dead() {
             leader.live(liveness::Input::GossipDead(node));
         }
@@ -304,6 +323,7 @@ impl Leader {
 
     fn tick(&mut self) {
         self.last_tick = self.inner.env.now();
+        self.lose_servers();
         let snapshot = self.inner.hub.snapshot();
         self.with(|leader, now| {
             let outputs = leader.broker.step(now, broker::Input::Tick);
@@ -329,8 +349,10 @@ impl Leader {
     fn next_tick(&mut self) -> Duration {
         let until_collect = self.collect_at.saturating_duration_since(self.inner.env.now());
         let snapshot = self.inner.hub.snapshot();
+        let failed = self.failed_servers();
         let rest = self.with(|leader, now| {
             let ticks = [
+                leader.reporters.next_tick(now.elapsed, &failed),
                 leader.broker.next_tick(now),
                 leader.liveness.next_tick(now),
                 leader.deployments.next_tick(now),
@@ -344,10 +366,10 @@ impl Leader {
 
     fn asked(&mut self, input: LeaderInput) {
         match input {
-            LeaderInput::SessionOpened(node, generation) => self.session_opened(node, generation),
-            LeaderInput::SessionClosed(node, generation) => {
-                let session = (self.inner.raft.me().id, generation);
-                self.live(liveness::Input::SessionClosed(node, session));
+            LeaderInput::Report(report, reply) => {
+                let answer = self.hear_report(report);
+                // Whoever reports may be gone.
+                let _ = reply.send(answer);
             }
             LeaderInput::Gossip(node, GossipWord::Alive) => self.live(liveness::Input::GossipAlive(node)),
             LeaderInput::Gossip(node, GossipWord::Dead) => self.live(liveness::Input::GossipDead(node)),
@@ -367,9 +389,61 @@ impl Leader {
         }
     }
 
-    fn session_opened(&mut self, node: NodeId, generation: u64) {
-        let session = (self.inner.raft.me().id, generation);
-        self.live(liveness::Input::SessionOpened(node, session));
+    /// Takes in which sessions a server holds.
+    fn hear_report(&mut self, report: Report) -> Answer {
+        let Report { server, run, number, said } = report;
+        let full = matches!(said, Said::Everything(_));
+        let elapsed = self.inner.env.now().saturating_duration_since(self.started);
+        if !self.reporters.take(elapsed, Stamp { server, run, number, full }) {
+            return Answer::Heard { taken: false, point: None };
+        }
+        match said {
+            Said::Everything(sessions) => {
+                let held: BTreeSet<_> = sessions.into_iter().collect();
+                self.live(liveness::Input::Sessions(server, &held));
+            }
+            Said::Changes { opened, closed } => {
+                for (node, session) in opened {
+                    self.live(liveness::Input::SessionOpened(node, (server, session)));
+                }
+                for (node, session) in closed {
+                    self.live(liveness::Input::SessionClosed(node, (server, session)));
+                }
+            }
+        }
+        if full {
+            self.note_all_told();
+        }
+        let point = self.inner.raft.with_state(|machine| machine.store().chain().window().next_back());
+        Answer::Heard { taken: true, point }
+    }
+
+    /// Ends the time of waiting for servers to tell once all have that can.
+    fn note_all_told(&mut self) {
+        let failed = self.failed_servers();
+        let members = self.inner.raft.members().peers;
+        let expected = members.keys().copied().filter(|id| !failed.contains(id));
+        if !self.all_told && self.reporters.have_told(expected) {
+            self.all_told = true;
+            self.live(liveness::Input::AllTold);
+        }
+    }
+
+    /// The members that gossip calls failed or gone.
+    fn failed_servers(&self) -> BTreeSet<u64> {
+        let servers = self.inner.gossip.servers();
+        let failed = servers.values().filter(|server| server.status != MemberStatus::Alive);
+        failed.map(|server| server.replica.raft_id()).collect()
+    }
+
+    /// Drops the sessions of servers that nobody has heard of.
+    fn lose_servers(&mut self) {
+        let elapsed = self.inner.env.now().saturating_duration_since(self.started);
+        for (server, since) in self.reporters.lost(elapsed, &self.failed_servers()) {
+            tracing::warn!(server, "server is silent; the sessions that it held count as ended");
+            self.live(liveness::Input::ServerLost(server, since));
+        }
+        self.note_all_told();
     }
 
     fn live(&mut self, input: liveness::Input<'_>) {
@@ -394,7 +468,7 @@ impl Leader {
         let (sender, receiver) = oneshot::channel();
         self.inner.env.spawn("leader-submit", async move {
             // The loop may have ended meanwhile.
-            let _ = sender.send(inner.submit(&command).await);
+            let _ = sender.send(inner.propose(encode(&command)).await.map(|(_, submitted)| submitted));
         });
         receiver
     }
@@ -471,7 +545,7 @@ async fn collect_all(inner: &Inner, thresholds: &Thresholds) -> Result<(), Submi
             return Ok(());
         }
         for command in commands {
-            inner.submit(&command).await?;
+            inner.propose(encode(&command)).await?;
         }
     }
     Ok(())

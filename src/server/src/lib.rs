@@ -7,16 +7,22 @@
 //! Read [`Server`] first, then `leader.rs`.
 
 mod allocs;
+mod asks;
 mod endpoints;
 mod events;
+mod forward;
+mod group;
 mod hub;
 mod leader;
 mod machine;
 mod members;
 mod nodes;
 mod peers;
+mod probe;
+mod reads;
 mod region;
 mod replica;
+mod report;
 mod restore;
 mod server;
 mod sessions;
@@ -24,12 +30,15 @@ mod start;
 
 pub use endpoints::*;
 pub use events::{EventRing, Following};
+pub use group::{GroupError, GroupServer, Health, ServerHealth};
 pub use hub::{Hub, Waiter, Watch};
-pub use leader::{Counts, LeaderInput};
+pub use leader::Counts;
 pub use machine::Machine;
 pub use members::{GossipWord, MemberStatus, ServerMember};
+pub use probe::{HostProbe, HostSign};
+pub use reads::Consistency;
 pub use replica::{Life, Replica, raft_id};
 pub use restore::RestoreError;
-pub use server::{Config, Server, SubmitError, Submitted};
+pub use server::{Config, Heartbeats, Server, SubmitError, Submitted};
 pub use sessions::Sessions;
 pub use start::{StartError, cluster_id};

@@ -11,7 +11,7 @@ use runtime::Instant;
 use tokio::sync::watch;
 use transport::NodeId;
 
-use crate::{Replica, leader::LeaderInput, server::Server};
+use crate::{Replica, leader::LeaderInput, probe, server::Server};
 
 /// A server of this region as gossip shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -113,6 +113,9 @@ impl Server {
                 GossipWord::Suspect => false,
                 GossipWord::Dead => dead.len() < DEAD_MAX && dead.insert(node),
             };
+        }
+        if word != GossipWord::Alive && self.inner.sessions.connection(node).is_some() {
+            self.inner.env.spawn("session-probe", probe::verify(self.inner.clone(), node));
         }
         // The leader's loop is gone only when the server stops.
         let _ = self.inner.leader.send(LeaderInput::Gossip(node, word)).await;

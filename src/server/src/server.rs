@@ -1,10 +1,14 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use control::collection::Thresholds;
-use model::{AllocId, DeploymentId, EvalId, Timestamp};
-use protocol::{Command, encode};
-use raft::{ProposeError, Raft};
-use runtime::Env;
+use control::{collection::Thresholds, liveness};
+use model::{AllocId, AutopilotConfig, DeploymentId, EvalId, Timestamp};
+use parking_lot::Mutex;
+use protocol::Command;
+use raft::Raft;
+use runtime::{Env, Instant};
 use state::{Outcome, Refusal, Snapshot};
 use tokio::sync::mpsc;
 
@@ -12,11 +16,13 @@ use crate::{
     Replica,
     allocs::Updates,
     events::EventRing,
+    group::Health,
     hub::{Hub, Waiter, Watch},
     leader::LeaderInput,
     machine::Machine,
     members::Gossip,
     peers::Peers,
+    probe::HostProbe,
     sessions::Sessions,
 };
 
@@ -29,14 +35,52 @@ pub struct Config {
     pub name: String,
     /// Its datacenter.
     pub datacenter: String,
-    /// How long a node without a session may be silent before it counts as down.
-    pub node_grace: Duration,
+    /// How long nodes may be silent.
+    pub heartbeats: Heartbeats,
+    /// With how many voters the region begins; 0 or 1 for a region of one.
+    pub bootstrap_expect: usize,
+    /// Settings of how servers are kept, for a region that has none yet.
+    pub autopilot: AutopilotConfig,
     /// How long records are kept.
     pub thresholds: Thresholds,
     /// Time between two looks for old records.
     pub gc_interval: Duration,
     /// Batches of events kept for streams that resume. 100 unless changed.
     pub event_buffer: usize,
+}
+
+/// What a configuration says about heartbeats, in Nomad's words; what it does not say is chosen here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heartbeats {
+    /// `heartbeat_grace`.
+    pub grace: Option<Duration>,
+    /// `min_heartbeat_ttl`.
+    pub min_ttl: Option<Duration>,
+    /// `failover_heartbeat_ttl`.
+    pub failover_ttl: Option<Duration>,
+}
+
+impl Heartbeats {
+    /// Nomad's own default of either, for a configuration that sets the other one.
+    const USUAL: Duration = Duration::from_secs(10);
+
+    /// Maps Nomad's settings. There are no heartbeats to miss here, so the time until Nomad would miss one and lose
+    /// patience is how long a node may be silent that only gossip still hears. A node that both signals call gone is down
+    /// sooner, unless the grace is shorter still.
+    pub fn liveness(&self) -> liveness::Config {
+        let mut config = liveness::Config::STANDARD;
+        if self.grace.is_some() || self.min_ttl.is_some() {
+            let silent = self.grace.unwrap_or(Self::USUAL) + self.min_ttl.unwrap_or(Self::USUAL);
+            config.silent_grace = silent.max(config.grace);
+        }
+        if let Some(grace) = self.grace.filter(|grace| !grace.is_zero()) {
+            config.grace = config.grace.min(grace);
+        }
+        if let Some(failover) = self.failover_ttl {
+            config.failover_grace = failover;
+        }
+        config
+    }
 }
 
 /// A server of a region. Cheap to clone.
@@ -57,6 +101,12 @@ pub(crate) struct Inner {
     pub me: Replica,
     pub gossip: Gossip,
     pub peers: Peers,
+    /// When the leader last spoke to this server.
+    pub heard: Mutex<Option<Instant>>,
+    /// How the group is, as the leader last saw it.
+    pub health: Mutex<Option<Health>>,
+    /// What tells a machine that is gone from an agent that only stands still.
+    pub host_probe: OnceLock<Arc<dyn HostProbe>>,
 }
 
 /// Why a change did not happen, or may not have.
@@ -159,17 +209,5 @@ impl Server {
     pub(crate) async fn ask_leader(&self, input: LeaderInput) -> Result<(), SubmitError> {
         let stopping = |_| SubmitError::Unavailable("server is stopping".to_owned());
         self.inner.leader.send(input).await.map_err(stopping)
-    }
-}
-
-impl Inner {
-    pub async fn submit(&self, command: &Command) -> Result<Submitted, SubmitError> {
-        match self.raft.propose(encode(command)).await {
-            Ok((_, Ok((index, outcome)))) => Ok(Submitted { index, outcome }),
-            Ok((_, Err(refusal))) => Err(SubmitError::Refused(refusal)),
-            Err(ProposeError::NotLeader { .. }) => Err(SubmitError::NotLeader),
-            Err(ProposeError::Unknown) => Err(SubmitError::Unknown),
-            Err(error) => Err(SubmitError::Unavailable(error.to_string())),
-        }
     }
 }

@@ -9,12 +9,11 @@ use std::{
     time::Duration,
 };
 
-use model::{
-    AllocId, Allocation, ClientStatus, Job, JobKey, Node, NodeEvent, NodeId, NodeStatus, Text, Timestamp,
-};
+use bytes::Bytes;
+use model::{AllocId, Allocation, ClientStatus, Job, JobKey, Node, NodeEvent, NodeId};
 use parking_lot::Mutex;
 use protocol::{
-    Command, Named, NodeStatusUpdate, decode, encode,
+    Command, Named, decode, encode,
     session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
 };
 use state::{ChangedRow, Changes};
@@ -26,7 +25,8 @@ use transport::{
 use uuid::Uuid;
 
 use crate::{
-    leader::LeaderInput,
+    asks::{Answer, Ask},
+    forward::{Again, settled},
     server::{Inner, SubmitError},
 };
 
@@ -39,15 +39,16 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// Time for a node to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time for the region to have a leader: a server that has just started is elected within a few milliseconds when it is
-/// alone, and within an election's time otherwise.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a client hears that asks whether this server is there: it is, and it knows a leader or not.
+const HAS_LEADER: &[u8] = b"\x01";
+const NO_LEADER: &[u8] = b"\x00";
 
 /// Nodes connected to this server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
     nodes: Arc<Mutex<BTreeMap<NodeId, Entry>>>,
     generations: Arc<AtomicU64>,
+    changed: Arc<Notify>,
 }
 
 /// A node's session.
@@ -76,7 +77,7 @@ impl Sessions {
     /// server are never taken for later ones.
     pub(crate) fn new(env: &runtime::Env) -> Self {
         let first = env.random_u64() >> 1;
-        Self { nodes: Arc::default(), generations: Arc::new(AtomicU64::new(first)) }
+        Self { nodes: Arc::default(), generations: Arc::new(AtomicU64::new(first)), changed: Arc::default() }
     }
 
     /// Returns the connection to a node, if it is connected here.
@@ -101,17 +102,22 @@ impl Sessions {
         if let Some(old) = self.nodes.lock().insert(node, entry) {
             old.connection.close(transport::CloseCode::Done, "replaced by a later session of this node");
         }
+        self.changed.notify_one();
         (generation, mailbox)
     }
 
-    /// Forgets a session, unless a later one took its place. Tells whether it did.
-    fn close(&self, node: NodeId, generation: u64) -> bool {
+    /// Forgets a session, unless a later one took its place.
+    fn close(&self, node: NodeId, generation: u64) {
         let mut nodes = self.nodes.lock();
-        let current = nodes.get(&node).is_some_and(|entry| entry.generation == generation);
-        if current {
+        if nodes.get(&node).is_some_and(|entry| entry.generation == generation) {
             nodes.remove(&node);
+            self.changed.notify_one();
         }
-        current
+    }
+
+    /// Waits until a session began or ended since the last call. For one caller.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     fn mark(&self, changes: &Changes) {
@@ -187,11 +193,13 @@ enum Ended {
     Refused(String),
     #[error("could not commit what the node said: {0}")]
     Submit(#[from] SubmitError),
+    #[error("this server is too far behind the leader")]
+    Behind,
 }
 
 /// What can happen in a session.
 enum Event {
-    Frame(Option<bytes::Bytes>),
+    Frame(Option<Bytes>),
     Incoming(Option<Incoming>),
     Dirty,
     Committed(u64, Result<u64, SubmitError>),
@@ -200,7 +208,6 @@ enum Event {
 struct Session {
     inner: Arc<Inner>,
     node_id: NodeId,
-    generation: u64,
     mailbox: Arc<Mailbox>,
     writer: FrameWriter<StreamWriter>,
     sent_jobs: BTreeSet<(JobKey, u64, u64)>,
@@ -231,16 +238,13 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened, streams: mpsc::Send
     let node_id = node.id;
     let (generation, mailbox) = inner.sessions.open(node_id, connection.clone());
     let sent_jobs = BTreeSet::new();
-    let mut session = Session { inner: inner.clone(), node_id, generation, mailbox, writer, sent_jobs };
+    let mut session = Session { inner: inner.clone(), node_id, mailbox, writer, sent_jobs };
     let ended = session.run(node, allocs, reader, inbound, streams).await;
     if let Err(error) = ended {
         tracing::info!(%node_id, %error, "session of a node ended");
     }
     connection.close(transport::CloseCode::Done, "session ended");
-    if inner.sessions.close(node_id, generation) {
-        // The leader's loop is gone only when the server stops.
-        let _ = inner.leader.send(LeaderInput::SessionClosed(node_id, generation)).await;
-    }
+    inner.sessions.close(node_id, generation);
 }
 
 async fn first_stream(inbound: &mut Inbound) -> Option<Stream> {
@@ -275,6 +279,12 @@ async fn hello(
     }
 }
 
+/// Has the leader commit what a node says of its allocations.
+async fn commit(inner: &Arc<Inner>, updates: Vec<AllocUpdate>) -> Result<u64, SubmitError> {
+    let answer = inner.at_leader(Ask::Updates { updates }, Again::Harmless).await?;
+    settled(answer).map(|submitted| submitted.index)
+}
+
 impl Session {
     async fn run(
         &mut self,
@@ -284,10 +294,7 @@ impl Session {
         mut inbound: Inbound,
         streams: mpsc::Sender<Stream>,
     ) -> Result<(), Ended> {
-        self.wait_for_leader().await;
         self.register(node).await?;
-        // The leader's loop is gone only when the server stops.
-        let _ = self.inner.leader.send(LeaderInput::SessionOpened(self.node_id, self.generation)).await;
         self.hand_in(allocs).await?;
         let snapshot = self.inner.hub.snapshot();
         let cluster_id = snapshot.cluster_id().unwrap_or(Uuid::nil());
@@ -324,8 +331,8 @@ impl Session {
                         if committing.is_some() {
                             return Err(Ended::Refused("one batch of updates may be under way".to_owned()));
                         }
-                        let queue = self.inner.updates.clone();
-                        committing = Some(Box::pin(async move { (seq, queue.commit(updates).await) }));
+                        let inner = self.inner.clone();
+                        committing = Some(Box::pin(async move { (seq, commit(&inner, updates).await) }));
                     }
                     ClientMessage::NodeChanged { node: Named(node) } => self.register(*node).await?,
                     ClientMessage::Event { event } => self.note(event).await?,
@@ -338,60 +345,30 @@ impl Session {
                     // Whoever serves streams is gone only when the server stops.
                     let _ = streams.send(stream).await;
                 }
-                Event::Incoming(Some(Incoming::Request(_) | Incoming::Datagram(_))) => {}
+                Event::Incoming(Some(Incoming::Request(request))) => {
+                    let leads = self.inner.raft.leader().is_some();
+                    let answer = if leads { HAS_LEADER } else { NO_LEADER };
+                    // Whoever asked may be gone.
+                    let _ = request.reply.send(Bytes::from_static(answer)).await;
+                }
+                Event::Incoming(Some(Incoming::Datagram(_))) => {}
             }
         }
     }
 
-    /// Waits until someone leads, or long enough; what follows says why when nobody does.
-    async fn wait_for_leader(&self) {
-        let mut leadership = self.inner.raft.leadership();
-        let deadline = self.inner.env.now() + LEADER_TIMEOUT;
-        while !self.inner.raft.is_leader() {
-            tokio::select! {
-                biased;
-                changed = leadership.changed() => if changed.is_err() { return },
-                () = self.inner.env.sleep_until(deadline) => return,
-            }
-        }
-    }
-
-    /// Registers the node where something about it changed, and marks it as ready.
-    async fn register(&self, mut node: Node) -> Result<(), Ended> {
-        node.computed_class = node.class_of_facts();
+    /// Has the leader write down what is news about the node, and waits until this server knows all that the leader knew:
+    /// what an older state would tell the node could end what it runs.
+    async fn register(&self, node: Node) -> Result<(), Ended> {
         if node.id != self.node_id {
             return Err(Ended::Refused("a session is about one node".to_owned()));
         }
-        let now = Timestamp(self.inner.env.wall());
-        let snapshot = self.inner.hub.snapshot();
-        let known = snapshot.node(node.id);
-        if known.is_some_and(|known| known.secret_id != node.secret_id) {
-            return Err(Ended::Refused("node secret ID does not match. Not registering node.".to_owned()));
+        let ask = Ask::Register { node: Named(Box::new(node)) };
+        match self.inner.at_leader(ask, Again::Harmless).await? {
+            Answer::Done { entry, .. } if self.inner.wait_applied(entry).await => Ok(()),
+            Answer::Done { .. } => Err(Ended::Behind),
+            Answer::Denied { reason } => Err(Ended::Refused(reason)),
+            answer => Err(settled(answer).map_or_else(Ended::Submit, |_| Ended::Behind)),
         }
-        let changed = known.is_none_or(|known| !same_facts(known, &node));
-        if changed {
-            let evals = crate::nodes::evals_for_node(&snapshot, node.id, now, &self.inner.env);
-            let node = Named(Box::new(node));
-            self.inner.submit(&Command::UpsertNode { node, evals, now }).await?;
-        }
-        let snapshot = self.inner.hub.snapshot();
-        let status = snapshot.node(self.node_id).map(|node| node.status);
-        if status != Some(NodeStatus::Ready) {
-            let message = match status {
-                Some(NodeStatus::Down | NodeStatus::Disconnected) => Some("Node reregistered by heartbeat"),
-                _ => None,
-            };
-            let event = message.map(|message| NodeEvent {
-                message: Text::new_static(message),
-                subsystem: Text::new_static("Cluster"),
-                timestamp: now,
-                ..NodeEvent::default()
-            });
-            let update = NodeStatusUpdate { node_id: self.node_id, status: NodeStatus::Ready, event };
-            let evals = crate::nodes::evals_for_node(&snapshot, self.node_id, now, &self.inner.env);
-            self.inner.submit(&Command::UpdateNodeStatus { updates: vec![update], evals, now }).await?;
-        }
-        Ok(())
     }
 
     /// Commits what the node says of its allocations where it is news.
@@ -408,14 +385,14 @@ impl Session {
             })
             .collect();
         if !news.is_empty() {
-            self.inner.updates.commit(news).await?;
+            commit(&self.inner, news).await?;
         }
         Ok(())
     }
 
     async fn note(&self, event: NodeEvent) -> Result<(), Ended> {
         let events = vec![(self.node_id, event)];
-        self.inner.submit(&Command::NoteNodeEvents { events }).await?;
+        self.inner.submit_harmless(&Command::NoteNodeEvents { events }).await?;
         Ok(())
     }
 
@@ -456,27 +433,4 @@ impl Session {
         record.task_states = Arc::new([]);
         assignments.allocs.push(record);
     }
-}
-
-/// Tells whether a client describes its node as the state has it, but for what only servers set.
-fn same_facts(known: &Node, told: &Node) -> bool {
-    let mut told = told.clone();
-    told.status = known.status;
-    told.status_description = known.status_description.clone();
-    told.status_updated_at = known.status_updated_at;
-    told.eligible = known.eligible;
-    told.drain = known.drain;
-    told.last_drain = known.last_drain.clone();
-    told.events = known.events.clone();
-    told.last_alloc_update_index = known.last_alloc_update_index;
-    told.last_missed_heartbeat_index = known.last_missed_heartbeat_index;
-    told.create_index = known.create_index;
-    told.modify_index = known.modify_index;
-    // Facts are compared without the time at which they were looked at.
-    for (name, driver) in &mut told.drivers {
-        if let Some(known) = known.drivers.get(name) {
-            driver.update_time = known.update_time;
-        }
-    }
-    told == *known
 }

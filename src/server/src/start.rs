@@ -1,7 +1,8 @@
 //! How a server begins, and how a region does.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use raft::{ClusterMarker, Fault, Peer, Raft};
 use runtime::Env;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +17,7 @@ use crate::{
     machine::Machine,
     members::Gossip,
     peers::{self, Peers},
-    region,
+    region, report,
     server::{Config, Inner, Server},
     sessions::{self, Sessions},
 };
@@ -57,9 +58,8 @@ impl Server {
         let raft = Raft::open(raft_config, me.to_peer(), machine, Arc::new(peers.clone()), env).await?;
         let (updates, batches) = Updates::new();
         let (leader, inputs) = mpsc::channel(INPUTS_MAX);
-        let env_of_inner = env.clone();
         let inner = Inner {
-            env: env_of_inner,
+            env: env.clone(),
             config,
             raft,
             hub,
@@ -70,11 +70,15 @@ impl Server {
             me,
             gossip,
             peers,
+            heard: Mutex::default(),
+            health: Mutex::default(),
+            host_probe: OnceLock::new(),
         };
         let inner = Arc::new(inner);
         env.spawn("alloc-updates", allocs::run(inner.clone(), batches));
         env.spawn("leader", leader::run(inner.clone(), inputs));
         env.spawn("region", region::run(inner.clone()));
+        env.spawn("session-report", report::run(inner.clone()));
         Ok(Self { inner })
     }
 

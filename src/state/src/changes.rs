@@ -5,6 +5,7 @@ use model::{
     NodePool, Text,
 };
 use protocol::Command;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{Hash, Misfit, Table};
@@ -21,7 +22,7 @@ pub struct Applied {
 }
 
 /// What whoever proposed a command wants to know.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub enum Outcome {
     /// Nothing beside that it happened.
     #[default]
@@ -48,7 +49,7 @@ pub enum Outcome {
 }
 
 /// Why a plan can not be applied: the state moved on since it was made.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum PlanRejection {
     /// The job is gone, or that version of it.
     #[error("job {key} at version {version} does not exist")]
@@ -95,7 +96,7 @@ pub enum PlanRejection {
 }
 
 /// A command can not be applied, and nothing changed. The texts are those that programs match on.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum Refusal {
     /// The job must not exist, and does.
     #[error("Enforcing job modify index 0: job already exists")]
@@ -172,7 +173,7 @@ pub enum Refusal {
     #[error("can't {verb} terminal deployment")]
     DeploymentOver {
         /// What was asked for: `promote`, `fail`, `set health of allocations for`, ...
-        verb: &'static str,
+        verb: Text,
     },
     /// Not enough canaries are healthy; one line a group.
     #[error("{lines}")]
@@ -295,7 +296,7 @@ pub enum Refusal {
         /// The pool.
         name: Text,
         /// `nodes` or `non-terminal jobs`.
-        what: &'static str,
+        what: Text,
     },
 }
 

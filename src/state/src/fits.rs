@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AllocId, AllocatedResources, Allocation, AssignedPort, Node, Text, Usage};
+use serde::{Deserialize, Serialize};
 
 /// What is short on a node. `Display` gives the words that a user sees among a placement's metrics.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum Misfit {
     /// MHz.
     #[error("cpu")]

@@ -1,6 +1,6 @@
 //! Who takes part, and who leads among them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::{
     ChangeMembers,
@@ -67,6 +67,18 @@ impl<S: StateMachine> Raft<S> {
     /// See [`ChangeError`].
     pub async fn change_membership(&self, voters: BTreeSet<u64>) -> Result<u64, ChangeError> {
         self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    /// Writes down that a member is reached elsewhere, or has another name.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`]; refused when it is no member.
+    pub async fn update_member(&self, peer: Peer) -> Result<u64, ChangeError> {
+        if !self.members().peers.contains_key(&peer.id) {
+            return Err(ChangeError::Refused { reason: format!("{peer} is no member") });
+        }
+        self.change(ChangeMembers::SetNodes(BTreeMap::from([(peer.id, peer)]))).await
     }
 
     /// Removes a server, voter or learner. A leader that removes itself hands over first.

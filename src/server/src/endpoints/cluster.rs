@@ -1,6 +1,6 @@
 //! Settings of the schedulers, namespaces and node pools.
 
-use model::{Namespace, NodePool, SchedulerConfig, Text};
+use model::{AutopilotConfig, Namespace, NodePool, SchedulerConfig, Text};
 use protocol::{Command, Named};
 use state::Refusal;
 
@@ -27,6 +27,26 @@ impl Server {
         match self.submit(&Command::SetSchedulerConfig { config: Named(config), cas }).await {
             Ok(submitted) => Ok((true, submitted.index)),
             Err(SubmitError::Refused(Refusal::SchedulerConfigChanged { .. })) => {
+                Ok((false, self.snapshot().index()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Changes the settings of how servers are kept; with `cas`, only if their modify index is that. Returns whether they
+    /// changed, and the index.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn set_autopilot_config(
+        &self,
+        config: AutopilotConfig,
+        cas: Option<u64>,
+    ) -> Result<(bool, u64), RequestError> {
+        match self.submit(&Command::SetAutopilotConfig { config: Named(config), cas }).await {
+            Ok(submitted) => Ok((true, submitted.index)),
+            Err(SubmitError::Refused(Refusal::AutopilotConfigChanged { .. })) => {
                 Ok((false, self.snapshot().index()))
             }
             Err(error) => Err(error.into()),

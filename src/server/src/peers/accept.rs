@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use raft::{Raft, RpcKind};
+use raft::RpcKind;
 use tokio::io::AsyncWriteExt;
 use transport::{
     CloseCode, Incoming, NodeId, Opened, Stream,
@@ -14,7 +14,7 @@ use transport::{
 use super::frame::{
     APPEND_HEADER, FRAME_BYTES_MAX, SNAPSHOT_HEADER, answer_body, number, split_number, split_request,
 };
-use crate::{machine::Machine, replica::is_of_node, server::Inner};
+use crate::{replica::is_of_node, server::Inner};
 
 /// Messages of one stream that are under way here; further ones wait in the stream.
 const UNDER_WAY_MAX: usize = 64;
@@ -28,7 +28,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened) {
         return;
     };
     inner.peers.observe(&connection);
-    let from = Sender { raft: inner.raft.clone(), node_id: identity.node_id };
+    let from = Sender { inner: inner.clone(), node_id: identity.node_id };
     while let Some(incoming) = inbound.next().await {
         let from = from.clone();
         match incoming {
@@ -63,14 +63,18 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened) {
 /// The server at the other end.
 #[derive(Clone)]
 struct Sender {
-    raft: Raft<Machine>,
+    inner: Arc<Inner>,
     node_id: NodeId,
 }
 
 impl Sender {
     async fn handle(&self, kind: RpcKind, message: Bytes) -> Result<Bytes, String> {
         self.check(&message)?;
-        self.raft.handle(kind, message).await.map_err(|error| error.to_string())
+        let answer = self.inner.raft.handle(kind, message).await.map_err(|error| error.to_string())?;
+        if matches!(kind, RpcKind::Append | RpcKind::Heartbeat) {
+            *self.inner.heard.lock() = Some(self.inner.env.now());
+        }
+        Ok(answer)
     }
 
     /// A server may speak for the node that its certificate names, and for no other.
@@ -113,7 +117,9 @@ async fn snapshot(stream: Stream, from: &Sender) {
     let meta = stream.header().slice(SNAPSHOT_HEADER.len()..);
     let (mut reader, mut writer) = stream.into_split();
     let answer = match from.check(&meta) {
-        Ok(()) => from.raft.receive_snapshot(meta, &mut reader).await.map_err(|error| error.to_string()),
+        Ok(()) => {
+            from.inner.raft.receive_snapshot(meta, &mut reader).await.map_err(|error| error.to_string())
+        }
         Err(refused) => Err(refused),
     };
     if let Err(error) = &answer {

@@ -129,11 +129,14 @@ impl Writer<'_> {
             return Err(Refusal::NodePoolNotFound { name: name.clone() });
         }
         if self.state.nodes().any(|node| node.node_pool == *name) {
-            return Err(Refusal::NodePoolInUse { name: name.clone(), what: "nodes" });
+            return Err(Refusal::NodePoolInUse { name: name.clone(), what: Text::new_static("nodes") });
         }
         let uses = |job: &Arc<model::Job>| job.spec.node_pool == *name && job.status != JobStatus::Dead;
         if self.state.all_jobs().any(uses) {
-            return Err(Refusal::NodePoolInUse { name: name.clone(), what: "non-terminal jobs" });
+            return Err(Refusal::NodePoolInUse {
+                name: name.clone(),
+                what: Text::new_static("non-terminal jobs"),
+            });
         }
         self.state.node_pools.remove(name);
         self.note(ChangedRow::NodePool { name: name.clone(), after: None });

@@ -19,7 +19,7 @@ impl Writer<'_> {
     ) -> Result<(), Refusal> {
         let known = self.state.deployment(update.id).ok_or(Refusal::DeploymentNotFound)?;
         if !known.status.is_active() {
-            return Err(Refusal::DeploymentOver { verb: verb(update.status) });
+            return Err(Refusal::DeploymentOver { verb: Text::new_static(verb(update.status)) });
         }
         self.set_deployment_status(update, now);
         let key = job.map(|job| {
@@ -127,7 +127,7 @@ impl Writer<'_> {
     ) -> Result<(), Refusal> {
         let known = self.state.deployment(id).ok_or(Refusal::DeploymentNotFound)?;
         if !known.status.is_active() {
-            return Err(Refusal::DeploymentOver { verb: "promote" });
+            return Err(Refusal::DeploymentOver { verb: Text::new_static("promote") });
         }
         let wanted = |name: &Text| groups.is_none_or(|groups| groups.contains(name));
         let promoted: Vec<_> = known
@@ -203,7 +203,7 @@ impl Writer<'_> {
     ) -> Result<(), Refusal> {
         let known = self.state.deployment(id).ok_or(Refusal::DeploymentNotFound)?;
         if !known.status.is_active() {
-            return Err(Refusal::DeploymentOver { verb: "set health of allocations for" });
+            return Err(Refusal::DeploymentOver { verb: Text::new_static("set health of allocations for") });
         }
         // One that is named as both is unhealthy.
         let said = healthy.iter().map(|id| (*id, true)).chain(unhealthy.iter().map(|id| (*id, false)));

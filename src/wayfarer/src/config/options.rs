@@ -98,8 +98,8 @@ pub struct ServerOptions {
     pub thresholds: control::collection::Thresholds,
     /// Time between two looks for old records.
     pub gc_interval: Duration,
-    /// How long a node without a session may be silent.
-    pub node_grace: Duration,
+    /// How long nodes may be silent.
+    pub heartbeats: server::Heartbeats,
     /// Batches of events kept.
     pub event_buffer: usize,
     /// Priority of jobs that name none, and the highest one.

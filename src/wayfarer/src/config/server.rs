@@ -58,7 +58,11 @@ pub(super) fn options(raw: &RawServer, warnings: &mut Vec<String>) -> Result<Ser
         trailing_logs: raw.raft_trailing_logs.and_then(positive),
         thresholds: thresholds(raw),
         gc_interval: time(&raw.job_gc_interval, Duration::from_secs(300)),
-        node_grace: time(&raw.heartbeat_grace, Duration::from_secs(10)),
+        heartbeats: server::Heartbeats {
+            grace: raw.heartbeat_grace.as_ref().map(|span| span.time),
+            min_ttl: raw.min_heartbeat_ttl.as_ref().map(|span| span.time),
+            failover_ttl: raw.failover_heartbeat_ttl.as_ref().map(|span| span.time),
+        },
         event_buffer: raw.event_buffer_size.and_then(positive).map_or(100, |size| size as usize),
         job_priority: (priority(default), priority(max)),
         job_count_max,

@@ -33,9 +33,9 @@ section! {
         root_key_gc_threshold: Span => "RootKeyGCThreshold" [Later];
         root_key_rotation_threshold: Span => "RootKeyRotationThreshold" [Later];
         heartbeat_grace: Span => "HeartbeatGrace";
-        min_heartbeat_ttl: Span => "MinHeartbeatTTL" [Inert];
+        min_heartbeat_ttl: Span => "MinHeartbeatTTL";
         max_heartbeats_per_second: f64 => "MaxHeartbeatsPerSecond" [Inert];
-        failover_heartbeat_ttl: Span => "FailoverHeartbeatTTL" [Inert];
+        failover_heartbeat_ttl: Span => "FailoverHeartbeatTTL";
         start_join: Added => "StartJoin";
         retry_join: Added => "RetryJoin";
         retry_max: i64 => "RetryMaxAttempts";

@@ -1,0 +1,70 @@
+//! A closer look at a session whose node gossip doubts.
+//!
+//! A connection outlives its peer by many seconds. When gossip calls a node suspect or dead, the server that holds its
+//! session asks it whether it is there. No answer ends the session, which is the second signal, unless the machine still
+//! answers: then the agent only stands still, and what it runs goes on.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use model::NodeId;
+use transport::RequestError;
+
+use crate::{Server, server::Inner};
+
+/// Time for a node to answer. Lost packets are sent again within a fraction of it.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
+/// A timer that fires so late means that this server stood still itself; then silence says nothing.
+const OWN_LAG_MAX: Duration = Duration::from_millis(200);
+
+/// What a machine itself shows of an agent that does not answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HostSign {
+    /// The machine answers, and the agent's ports are open: it was stopped, or starves.
+    Stalled,
+    /// The machine answers, and nobody listens where the agent did.
+    Closed,
+    /// Nothing answers.
+    Silent,
+}
+
+/// Looks at a machine without its agent's help.
+pub trait HostProbe: Send + Sync + 'static {
+    /// Looks at the machine that an agent's connection comes from. Takes a second at most.
+    fn probe(&self, agent: SocketAddr) -> BoxFuture<'_, HostSign>;
+}
+
+impl Server {
+    /// Names what looks at machines. Without it, an agent that stands still counts as gone when gossip says so. Once named
+    /// it stays.
+    pub fn set_host_probe(&self, probe: Arc<dyn HostProbe>) {
+        // A second one sees no more than the first.
+        let _ = self.inner.host_probe.set(probe);
+    }
+}
+
+/// Asks a node whether it is there, and ends its session when it is not.
+pub(crate) async fn verify(inner: Arc<Inner>, node: NodeId) {
+    let Some(connection) = inner.sessions.connection(node) else { return };
+    let deadline = inner.env.now() + ANSWER_TIMEOUT;
+    match connection.request(Bytes::new(), deadline).await {
+        Err(RequestError::DeadlineExceeded | RequestError::NotSent) => {}
+        // Whatever else it says, it is there; and an end of the connection is told by the session.
+        Ok(_) | Err(_) => return,
+    }
+    if inner.env.now().saturating_duration_since(deadline) > OWN_LAG_MAX {
+        return;
+    }
+    let sign = match inner.host_probe.get() {
+        Some(probe) => probe.probe(connection.remote_addr()).await,
+        None => HostSign::Silent,
+    };
+    match sign {
+        HostSign::Stalled => tracing::debug!(%node, "agent does not answer, but its machine does"),
+        HostSign::Closed | HostSign::Silent => {
+            tracing::info!(%node, ?sign, "node does not answer; its session is over");
+            connection.close(transport::CloseCode::Done, "no answer");
+        }
+    }
+}

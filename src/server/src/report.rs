@@ -1,0 +1,137 @@
+//! What a server tells the leader all the time: which nodes have a session here. The answer says where the leader's state
+//! is, which is how servers notice that they differ.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use model::NodeId;
+use raft::Fault;
+use state::Hash;
+
+use crate::{
+    asks::{Answer, Ask, Report, Said},
+    server::Inner,
+};
+
+/// A report at least so often, so that the leader knows that this server is there.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Wait after a report that was not taken in.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long the own state may take to get to where the leader's was; one that is behind is compared by the next answer.
+const COMPARE_WAIT: Duration = Duration::from_millis(500);
+
+/// Reports until the server stops.
+pub(crate) async fn run(inner: Arc<Inner>) {
+    let mut reporter = Reporter::new(&inner);
+    let mut leadership = inner.raft.leadership();
+    loop {
+        leadership.mark_unchanged();
+        let wait = reporter.report(&inner).await;
+        tokio::select! {
+            biased;
+            () = inner.env.shutdown().wait() => return,
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = inner.sessions.changed() => {}
+            () = inner.env.sleep(wait) => {}
+        }
+    }
+}
+
+struct Reporter {
+    run: u64,
+    number: u64,
+    /// What the leader knows; none when it has to be told everything.
+    told: Option<Told>,
+}
+
+struct Told {
+    leader: (u64, u64),
+    sessions: BTreeMap<NodeId, u64>,
+}
+
+impl Reporter {
+    fn new(inner: &Inner) -> Self {
+        Self { run: inner.env.random_u64(), number: 0, told: None }
+    }
+
+    /// Says what is to be said, and returns when to speak again at the latest.
+    async fn report(&mut self, inner: &Arc<Inner>) -> Duration {
+        let Some((leader, term)) = inner.leader_and_term() else {
+            self.told = None;
+            return REPORT_EVERY;
+        };
+        let sessions: BTreeMap<NodeId, u64> = inner.sessions.generations().into_iter().collect();
+        let known = self.told.as_ref().filter(|told| told.leader == (leader.id, term));
+        let said = match known {
+            Some(told) => changes(&told.sessions, &sessions),
+            None => Said::Everything(sessions.iter().map(|(node, number)| (*node, *number)).collect()),
+        };
+        self.number += 1;
+        let report = Report { server: inner.me.raft_id(), run: self.run, number: self.number, said };
+        let answer = if leader.id == inner.me.raft_id() {
+            inner.perform(Ask::Report(report)).await
+        } else {
+            inner.ask_leading(&leader, Ask::Report(report).encode()).await
+        };
+        match answer {
+            Answer::Heard { taken: true, point } => {
+                self.told = Some(Told { leader: (leader.id, term), sessions });
+                if let Some((index, hash)) = point {
+                    compare(inner, index, hash).await;
+                }
+                REPORT_EVERY
+            }
+            answer => {
+                tracing::debug!(?answer, "report of sessions was not taken in");
+                self.told = None;
+                RETRY_PAUSE
+            }
+        }
+    }
+}
+
+fn changes(before: &BTreeMap<NodeId, u64>, after: &BTreeMap<NodeId, u64>) -> Said {
+    let missing = |from: &BTreeMap<NodeId, u64>, of: &BTreeMap<NodeId, u64>| {
+        let missing = of.iter().filter(|(node, number)| from.get(*node) != Some(*number));
+        missing.map(|(node, number)| (*node, *number)).collect()
+    };
+    Said::Changes { opened: missing(before, after), closed: missing(after, before) }
+}
+
+/// Compares the own state with the leader's. Servers that differ at one index must not go on together, and the leader's
+/// state is the one that clients see: this server stops.
+async fn compare(inner: &Inner, index: u64, hash: Hash) {
+    let deadline = inner.env.now() + COMPARE_WAIT;
+    let mut applied = inner.raft.applied();
+    while inner.hub.snapshot().index() < index {
+        tokio::select! {
+            biased;
+            changed = applied.changed() => if changed.is_err() { return },
+            () = inner.env.sleep_until(deadline) => return,
+        }
+    }
+    // An index that is too long ago, or that no command has, is compared with a later one.
+    let ours = inner.raft.with_state(|machine| machine.store().chain().at(index));
+    if ours.is_some_and(|ours| ours != hash) {
+        tracing::error!(index, ours = ?ours, leader = %hash, "this server's state is not the leader's; stopping");
+        inner.raft.fail(Fault::Diverged { index }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_was_replaced_is_closed_and_opened() {
+        let (left, stays, new) = (NodeId::from_random(1), NodeId::from_random(2), NodeId::from_random(3));
+        let before = BTreeMap::from([(left, 1), (stays, 2)]);
+        let after = BTreeMap::from([(stays, 5), (new, 6)]);
+        let Said::Changes { opened, closed } = changes(&before, &after) else { panic!("it is a change") };
+        let sorted = |mut list: Vec<_>| {
+            list.sort_unstable();
+            list
+        };
+        assert_eq!(sorted(opened), sorted(vec![(stays, 5), (new, 6)]));
+        assert_eq!(sorted(closed), sorted(vec![(left, 1), (stays, 2)]));
+    }
+}
