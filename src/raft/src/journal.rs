@@ -240,7 +240,9 @@ impl Window {
     /// Copies entries, which are cheap to copy, as far as the budget goes and at least one.
     fn slice(&self, from: u64, to: u64, bytes_max: usize) -> Vec<Entry> {
         let Some(head) = self.entries.front().map(|entry| entry.log_id.index) else { return Vec::new() };
-        let skip = usize::try_from(from - head).unwrap_or(usize::MAX);
+        // What is before the window is read from the store.
+        let Some(skip) = from.checked_sub(head) else { return Vec::new() };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let take = usize::try_from(to - from).unwrap_or(usize::MAX);
         let mut budget = bytes_max;
         let mut out = Vec::new();

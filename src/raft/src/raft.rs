@@ -298,10 +298,17 @@ impl<S: StateMachine> Raft<S> {
     ///
     /// See [`ReadError`].
     pub async fn barrier(&self, mode: ReadMode) -> Result<u64, ReadError> {
-        let policy = match mode {
-            ReadMode::Quorum => ReadPolicy::ReadIndex,
-            ReadMode::Lease => ReadPolicy::LeaseRead,
-        };
+        match mode {
+            ReadMode::Quorum => self.read_index(ReadPolicy::ReadIndex).await,
+            // A leader whose lease ran out, or that has none yet, may still be the leader: the others can tell.
+            ReadMode::Lease => match self.read_index(ReadPolicy::LeaseRead).await {
+                Err(ReadError::NoQuorum) => self.read_index(ReadPolicy::ReadIndex).await,
+                read => read,
+            },
+        }
+    }
+
+    async fn read_index(&self, policy: ReadPolicy) -> Result<u64, ReadError> {
         match self.shared.raft.ensure_linearizable(policy).await {
             Ok(read) => Ok(read.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {

@@ -45,7 +45,13 @@ impl Updates {
 
 /// Commits what clients hand in, all that waits at once.
 pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
-    while let Some(first) = queue.recv().await {
+    loop {
+        let first = tokio::select! {
+            biased;
+            () = inner.env.shutdown().wait() => return,
+            first = queue.recv() => first,
+        };
+        let Some(first) = first else { return };
         let mut updates = first.0;
         let mut waiting = vec![first.1];
         while updates.len() < UPDATES_MAX

@@ -28,6 +28,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long another server may take to become leader when it is asked to.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between looks for a voter that answers.
+const SUCCESSOR_PAUSE: Duration = Duration::from_millis(25);
 /// Servers that are asked in turn to take over from a leader that leaves.
 const TRANSFERS_MAX: usize = 3;
 
@@ -134,11 +136,7 @@ impl Server {
     pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<u64, GroupError> {
         let target = match to {
             Some(to) => to,
-            None => *self
-                .inner
-                .successors()
-                .first()
-                .ok_or_else(|| GroupError::Refused("there is no other voter that answers".to_owned()))?,
+            None => self.inner.successors().await.first().copied().ok_or_else(no_successor)?,
         };
         self.inner.transfer(target).await?;
         Ok(target)
@@ -173,8 +171,8 @@ impl Server {
             return Ok(());
         }
         if inner.raft.is_leader() {
-            let mut handed_over = Err(GroupError::Refused("there is no other voter that answers".to_owned()));
-            for successor in inner.successors().into_iter().take(TRANSFERS_MAX) {
+            let mut handed_over = Err(no_successor());
+            for successor in inner.successors().await.into_iter().take(TRANSFERS_MAX) {
                 handed_over = inner.transfer(successor).await;
                 if handed_over.is_ok() {
                     break;
@@ -189,17 +187,24 @@ impl Server {
 }
 
 impl Inner {
-    /// Lists the other voters that answer, the one that is least behind first.
-    fn successors(&self) -> Vec<u64> {
+    /// Lists the other voters that answer, the one that is least behind first. A leader that was just elected has to hear
+    /// from them first.
+    async fn successors(&self) -> Vec<u64> {
         /// One that has been silent for longer would not take over.
         const SILENCE_MAX: Duration = Duration::from_secs(1);
-        let status = self.raft.status();
-        let answers = |id: &u64| status.answered.get(id).is_some_and(|ago| *ago <= SILENCE_MAX);
         let me = self.me.raft_id();
-        let voters = status.members.voter_ids();
-        let mut able: Vec<u64> = voters.into_iter().filter(|id| *id != me && answers(id)).collect();
-        able.sort_by_key(|id| std::cmp::Reverse(status.matched.get(id).copied().flatten()));
-        able
+        let deadline = self.env.now() + TRANSFER_TIMEOUT;
+        loop {
+            let status = self.raft.status();
+            let answers = |id: &u64| status.answered.get(id).is_some_and(|ago| *ago <= SILENCE_MAX);
+            let voters = status.members.voter_ids();
+            let mut able: Vec<u64> = voters.into_iter().filter(|id| *id != me && answers(id)).collect();
+            able.sort_by_key(|id| std::cmp::Reverse(status.matched.get(id).copied().flatten()));
+            if !able.is_empty() || self.env.now() >= deadline {
+                return able;
+            }
+            self.env.sleep(SUCCESSOR_PAUSE).await;
+        }
     }
 
     async fn transfer(&self, to: u64) -> Result<(), GroupError> {
@@ -214,6 +219,10 @@ impl Inner {
             Err(_) => Err(GroupError::Unknown(format!("server {to} did not take over in time"))),
         }
     }
+}
+
+fn no_successor() -> GroupError {
+    GroupError::Refused("there is no other voter that answers".to_owned())
 }
 
 async fn in_time(change: impl Future<Output = Result<u64, ChangeError>>) -> Result<(), GroupError> {

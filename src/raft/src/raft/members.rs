@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::{
     ChangeMembers,
     async_runtime::WatchReceiver,
-    error::{ClientWriteError, Fatal, RaftError},
+    error::{ClientWriteError, Fatal, ForwardReason, RaftError},
 };
 
-use super::Raft;
+use super::{LEASE_RETRY, Raft};
 use crate::{
     error::ChangeError,
     machine::StateMachine,
@@ -24,8 +24,7 @@ impl<S: StateMachine> Raft<S> {
     /// See [`ChangeError`].
     pub async fn add_learner(&self, peer: Peer, wait: bool) -> Result<u64, ChangeError> {
         let id = peer.id;
-        let written = self.shared.raft.add_learner(id, peer, false).await;
-        let index = written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))?;
+        let index = self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, peer)]))).await?;
         if wait {
             self.wait_for_log(id, index).await?;
         }
@@ -94,8 +93,27 @@ impl<S: StateMachine> Raft<S> {
     }
 
     async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<u64, ChangeError> {
-        let written = self.shared.raft.change_membership(change, false).await;
-        written.map(|written| written.log_id.index).map_err(|error| self.change_error(error))
+        let deadline = self.shared.env.now() + self.shared.config.election_max;
+        loop {
+            let error = match self.shared.raft.change_membership(change.clone(), false).await {
+                Ok(written) => return Ok(written.log_id.index),
+                Err(error) => error,
+            };
+            if !self.waits_for_lease(&error) || self.shared.env.now() >= deadline {
+                return Err(self.change_error(error));
+            }
+            self.shared.env.sleep(LEASE_RETRY).await;
+        }
+    }
+
+    /// A leader that was just elected takes no changes before a quorum has confirmed its lease.
+    fn waits_for_lease(&self, error: &RaftError<Types, ClientWriteError<Types>>) -> bool {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                forward.reason == ForwardReason::LeaseExpired
+            }
+            RaftError::APIError(_) | RaftError::Fatal(_) => false,
+        }
     }
 
     /// Tells who takes part.

@@ -1,0 +1,6 @@
+//! Regions of several servers.
+
+mod failover;
+mod harness;
+mod membership;
+mod sessions;
