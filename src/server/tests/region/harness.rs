@@ -204,8 +204,13 @@ impl Cluster {
             self.addrs.remove(&number);
         }
         running.shutdown.fire();
-        running.transport.close().await;
         running.server.stop().await;
+        // Closing waits for the peers to hear of it, which the time without a leader must not wait for.
+        let transport = running.transport;
+        let closing = Env::real(Shutdown::new()).spawn("close", async move { transport.close().await });
+        if let Net::Memory(..) = &self.net {
+            closing.await.expect("closing does not panic");
+        }
         if let Some(Disk::Memory(disk)) = self.disks.get(&number) {
             disk.crash();
         }
