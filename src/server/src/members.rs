@@ -54,7 +54,7 @@ pub enum GossipWord {
 pub(crate) type Servers = Arc<BTreeMap<NodeId, ServerMember>>;
 
 /// The last that gossip said.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Gossip {
     servers: watch::Sender<Servers>,
     /// Nodes that gossip calls dead, for a server that becomes leader. Holds no more than gossip remembers: a node that
@@ -64,12 +64,6 @@ pub(crate) struct Gossip {
 
 /// Dead nodes that are remembered; a region has fewer clients. Beyond it the long grace decides.
 const DEAD_MAX: usize = 65_536;
-
-impl Default for Gossip {
-    fn default() -> Self {
-        Self { servers: watch::Sender::default(), dead: Mutex::default() }
-    }
-}
 
 impl Gossip {
     pub fn follow(&self) -> watch::Receiver<Servers> {

@@ -154,7 +154,7 @@ async fn keep(lane: std::sync::Weak<Lane>, shared: Arc<Shared>, mut queue: mpsc:
 async fn dial(lane: &Lane, shared: &Shared, dials: u32) -> Result<Opened, String> {
     let addr = shared.newest(&lane.replica);
     let dialled = shared.transport.dial(addr, Plane::Raft, Expect::Node(lane.replica.node_id));
-    let opened = if dials % PATIENT_DIALS == 0 {
+    let opened = if dials.is_multiple_of(PATIENT_DIALS) {
         dialled.await
     } else {
         tokio::time::timeout(DIAL_TIMEOUT, dialled).await.map_err(|_| format!("{addr} does not answer"))?
