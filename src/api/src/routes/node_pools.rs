@@ -105,10 +105,9 @@ async fn nodes(api: &Api, call: &Call, name: &str) -> Result<Reply, HttpError> {
                 true => Box::new(state.nodes_by_pool(name).rev()),
             };
             let position = |node: &&Arc<Node>| Position::Id(node.id.to_string());
-            Ok((
-                state.table_index(Table::Nodes),
-                paging.shapes(rows, position, |node| NodeStub::of(node, fields)),
-            ))
+            // A pool that is not there has no index to wait on.
+            let index = state.node_pool(name).map_or(0, |_| state.table_index(Table::Nodes));
+            Ok((index, paging.shapes(rows, position, |node| NodeStub::of(node, fields))))
         })
         .await?;
     Reply::read(&lines, Meta { index, next_token })

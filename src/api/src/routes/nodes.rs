@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use server::{DrainDeadline, DrainWish, NodeChanged, Server, Watch};
 use state::Table;
 
+use super::members::rpc_addr;
 use crate::{
     Api, Call, HttpError, Meta, Reply, ids,
     paging::{Paging, Position},
@@ -163,7 +164,7 @@ fn registration(api: &Api, server: &Server, changed: &NodeChanged, id: NodeId) -
         .map(|peer| {
             json!({
                 "Datacenter": api.agent().datacenter,
-                "RPCAdvertiseAddr": peer.addr,
+                "RPCAdvertiseAddr": rpc_addr(peer),
                 "RPCMajorVersion": 0,
                 "RPCMinorVersion": 0,
             })
@@ -178,7 +179,7 @@ fn registration(api: &Api, server: &Server, changed: &NodeChanged, id: NodeId) -
         "Index": changed.index,
         "KnownLeader": false,
         "LastContact": 0,
-        "LeaderRPCAddr": server.raft().leader().map(|leader| leader.addr).unwrap_or_default(),
+        "LeaderRPCAddr": server.raft().leader().map(|leader| rpc_addr(&leader).to_owned()).unwrap_or_default(),
         "NextToken": "",
         "NodeModifyIndex": 0,
         "NumNodes": snapshot.node_count(),
