@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, request::Parts};
 use http_body_util::{BodyExt, Limited};
-use raft::{Leadership, ReadMode};
+use raft::ReadMode;
 use runtime::Instant;
 
 use crate::{
@@ -240,10 +240,8 @@ async fn collect(body: Body, max: usize) -> Result<Bytes, HttpError> {
 /// Whether a follower knows a leader, and how long ago it heard of it; none on leaders and on agents without state.
 fn lag(api: &Api) -> Option<(bool, Duration)> {
     let server = api.server()?;
-    let leadership = server.raft().leadership().borrow().clone();
-    if leadership.is_leader() {
+    if server.is_leader() {
         return None;
     }
-    let known = matches!(leadership, Leadership::Follower { .. });
-    Some((known, api.membership().and_then(|members| members.last_contact()).unwrap_or_default()))
+    Some((server.known_leader(), server.last_contact().unwrap_or_default()))
 }

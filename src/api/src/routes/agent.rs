@@ -110,7 +110,7 @@ fn stats(api: &Api) -> Stats {
             ("server", "true".to_owned()),
         ]);
         stats.insert("nomad".to_owned(), nomad);
-        stats.insert("raft".to_owned(), raft_stats(api, server));
+        stats.insert("raft".to_owned(), raft_stats(server));
         stats.insert("serf".to_owned(), gossip_stats(api, server));
     }
     if let Some(client) = api.client() {
@@ -125,13 +125,13 @@ fn stats(api: &Api) -> Stats {
 }
 
 /// What Raft says of itself, with the names that Nomad's tools look for.
-fn raft_stats(api: &Api, server: &Server) -> BTreeMap<String, String> {
+fn raft_stats(server: &Server) -> BTreeMap<String, String> {
     let mut stats = server.raft().stats();
     let status = server.raft().status();
-    let contact = match api.membership().map(|membership| membership.last_contact()) {
+    let contact = match server.last_contact() {
         _ if server.is_leader() => "0".to_owned(),
-        Some(Some(contact)) => format!("{}ms", contact.as_millis()),
-        Some(None) | None => "never".to_owned(),
+        Some(contact) => format!("{}ms", contact.as_millis()),
+        None => "never".to_owned(),
     };
     let suffrage = |voter| if voter { "Voter" } else { "Nonvoter" };
     let peers: Vec<String> = raft::servers(server)

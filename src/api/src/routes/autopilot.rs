@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use api_types::{AutopilotConfig, AutopilotHealth, RaftServer, ServerHealth};
+use api_types::{AutopilotConfig, AutopilotHealth, ServerHealth};
 use http::Method;
 use protocol::{Command, Named};
-use server::{Server, SubmitError};
+use server::SubmitError;
 use state::Refusal;
 
-use super::raft::servers;
-use crate::{Api, Call, HttpError, MemberStatus, Reply, blocking::FIRST_INDEX, call::parse_duration};
+use super::{members::raft_number, raft::servers};
+use crate::{Api, Call, HttpError, Reply, blocking::FIRST_INDEX, call::parse_duration};
 
 /// Answers what follows `/v1/operator/autopilot/`.
 pub(crate) async fn answer(api: &Api, call: &Call, verb: &str) -> Result<Reply, HttpError> {
@@ -100,22 +100,24 @@ async fn set_config(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     }
 }
 
-/// What the leader thinks of the servers. Healthy is who gossip calls alive, and has the log but for what the settings let
-/// it lag.
+/// What the leader thinks of the servers, as it last looked at them. Before it first did, nobody counts as healthy.
 fn health(api: &Api) -> Result<Reply, HttpError> {
     let server = api.require_server()?;
+    let health = server.autopilot_health();
     let peers = servers(server);
     let leader = peers.iter().find(|peer| peer.leader).map(|peer| peer.id.clone()).unwrap_or_default();
-    let voters: Vec<_> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id.clone()).collect();
-    let all: Vec<_> = peers.into_iter().map(|peer| server_health(api, server, peer)).collect();
-    let well = all.iter().filter(|server| server.voter && server.healthy).count();
-    let quorum = voters.len() / 2 + 1;
     let response = AutopilotHealth {
-        failure_tolerance: i64::try_from(well.saturating_sub(quorum)).unwrap_or(i64::MAX),
-        healthy: !leader.is_empty() && all.iter().all(|server| server.healthy),
+        failure_tolerance: health
+            .as_ref()
+            .map_or(0, |health| i64::try_from(health.failure_tolerance).unwrap_or(i64::MAX)),
+        healthy: health.as_ref().is_some_and(|health| health.healthy),
         leader,
-        servers: all,
-        voters,
+        servers: health
+            .iter()
+            .flat_map(|health| &health.servers)
+            .map(|one| server_health(api, one))
+            .collect(),
+        voters: peers.into_iter().filter(|peer| peer.voter).map(|peer| peer.id).collect(),
     };
     if response.healthy {
         return Reply::json(&response);
@@ -124,38 +126,26 @@ fn health(api: &Api) -> Result<Reply, HttpError> {
     Err(HttpError::new(429, text))
 }
 
-fn server_health(api: &Api, server: &Server, peer: RaftServer) -> ServerHealth {
-    let status = server.raft().status();
-    let last = status.last_log.unwrap_or(0);
-    let me = server.raft().me();
-    let found =
-        server.raft().members().peers.into_values().find(|found| super::members::server_id(found) == peer.id);
-    let is_me = found.as_ref().is_some_and(|found| found.id == me.id);
-    let matched = found.and_then(|found| status.matched.get(&found.id).copied().flatten());
-    let member = api.membership().and_then(|membership| {
-        membership.members().into_iter().find(|member| member.node_id.to_string() == peer.id)
+fn server_health(api: &Api, found: &server::ServerHealth) -> ServerHealth {
+    let replica = found.server.replica.as_ref();
+    let word = found.member.as_ref().map_or("alive", |member| match member.status {
+        server::MemberStatus::Alive => "alive",
+        server::MemberStatus::Failed => "failed",
+        server::MemberStatus::Left => "left",
     });
-    let said = member.as_ref().map_or(MemberStatus::Alive, |member| member.status);
-    let settings = server.snapshot().autopilot_config().clone();
-    let index = if is_me { last } else { matched.map_or(0, |at| at.index) };
-    let healthy = said == MemberStatus::Alive && last.saturating_sub(index) <= settings.max_trailing_logs;
     ServerHealth {
-        address: peer.address,
-        healthy,
-        id: peer.id,
-        last_contact: "0s".to_owned(),
-        last_index: index,
-        last_term: if is_me {
-            status.applied.map_or(0, |at| at.term)
-        } else {
-            matched.map_or(0, |at| at.term)
-        },
-        leader: peer.leader,
-        name: peer.node,
-        serf_status: said.word().to_owned(),
-        stable_since: server.snapshot().cluster_create_time().into(),
-        version: member.map_or_else(|| api.agent().version.clone(), |member| member.build),
-        voter: peer.voter,
+        address: replica.map(|replica| replica.rpc_addr.to_string()).unwrap_or_default(),
+        healthy: found.healthy,
+        id: replica.map_or_else(|| raft_number(found.server.raft_id), |replica| replica.node_id.to_string()),
+        last_contact: found.last_contact.map_or_else(|| "never".to_owned(), go_duration),
+        last_index: found.last_index,
+        last_term: found.last_term,
+        leader: found.server.leader,
+        name: found.server.name.clone(),
+        serf_status: word.to_owned(),
+        stable_since: found.stable_since.into(),
+        version: api.agent().version.clone(),
+        voter: found.server.voter,
     }
 }
 

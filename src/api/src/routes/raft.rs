@@ -3,9 +3,9 @@
 use api_types::{RaftConfiguration, RaftServer};
 use http::Method;
 use model::NodeId;
-use raft::{ChangeError, Members, Peer};
+use raft::{Members, Peer};
 use serde_json::json;
-use server::Server;
+use server::{GroupError, Server};
 
 use super::members::{raft_number, rpc_addr, server_id};
 use crate::{Api, Call, HttpError, Reply};
@@ -70,14 +70,14 @@ async fn remove_peer(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     let Some(peer) = find(&members, id) else {
         return Err(HttpError::internal(format!("id {id:?} was not found in the Raft configuration")));
     };
-    server.raft().remove(peer.id).await.map_err(changed)?;
+    server.remove_server(peer.id).await.map_err(changed)?;
     Ok(Reply::empty())
 }
 
-fn changed(error: ChangeError) -> HttpError {
+fn changed(error: GroupError) -> HttpError {
     match error {
-        ChangeError::NotLeader { .. } => HttpError::no_leader(),
-        ChangeError::Unknown | ChangeError::Refused { .. } | ChangeError::Stopped { .. } => {
+        GroupError::NotLeader => HttpError::no_leader(),
+        GroupError::NoSuchServer(_) | GroupError::Refused(_) | GroupError::Unknown(_) => {
             HttpError::internal(error.to_string())
         }
     }
@@ -102,6 +102,8 @@ async fn transfer_leadership(api: &Api, call: &Call) -> Result<Reply, HttpError>
     };
     let target = target.ok_or_else(|| HttpError::internal("target peer is not in the Raft configuration"))?;
     let me = server.raft().me();
-    server.raft().transfer_leader(target.id).await.map_err(changed)?;
+    if target.id != me.id {
+        server.transfer_leadership(Some(target.id)).await.map_err(changed)?;
+    }
     Reply::json(&json!({ "From": server_id(me), "To": server_id(target), "Noop": target.id == me.id }))
 }
