@@ -1,4 +1,9 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
+use model::{
+    AutopilotConfig, JoinSettings, JoinToken, Namespace, Node, NodePool, SchedulerConfig, TrustedRegion,
+};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error as _, ser::Error as _,
 };
@@ -58,16 +63,78 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named<T>(pub T);
 
-impl<T: Serialize> Serialize for Named<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = rmp_serde::to_vec_named(&self.0).map_err(S::Error::custom)?;
-        serializer.serialize_bytes(&bytes)
+/// What [`Named`] may carry. Implemented here for each, so that the code that reads and writes it is made once: it is
+/// large, and every crate that did so for itself would have its own.
+pub trait NamedRecord: Sized {
+    /// Writes with field names.
+    ///
+    /// # Errors
+    ///
+    /// Says what can not be written.
+    fn to_named(&self) -> Result<Vec<u8>, String>;
+
+    /// Reads what [`NamedRecord::to_named`] wrote; unknown fields are skipped.
+    ///
+    /// # Errors
+    ///
+    /// Says what can not be read.
+    fn from_named(bytes: &[u8]) -> Result<Self, String>;
+}
+
+macro_rules! named_records {
+    ($($record:ty),* $(,)?) => {$(
+        impl NamedRecord for $record {
+            fn to_named(&self) -> Result<Vec<u8>, String> {
+                rmp_serde::to_vec_named(self).map_err(|error| error.to_string())
+            }
+
+            fn from_named(bytes: &[u8]) -> Result<Self, String> {
+                rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+            }
+        }
+    )*};
+}
+
+named_records!(
+    AutopilotConfig,
+    JoinSettings,
+    JoinToken,
+    Namespace,
+    Node,
+    NodePool,
+    SchedulerConfig,
+    TrustedRegion,
+);
+
+impl<T: NamedRecord> NamedRecord for Box<T> {
+    fn to_named(&self) -> Result<Vec<u8>, String> {
+        T::to_named(self)
+    }
+
+    fn from_named(bytes: &[u8]) -> Result<Self, String> {
+        T::from_named(bytes).map(Self::new)
     }
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Named<T> {
+impl<T: NamedRecord> NamedRecord for Arc<T> {
+    fn to_named(&self) -> Result<Vec<u8>, String> {
+        T::to_named(self)
+    }
+
+    fn from_named(bytes: &[u8]) -> Result<Self, String> {
+        T::from_named(bytes).map(Self::new)
+    }
+}
+
+impl<T: NamedRecord> Serialize for Named<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0.to_named().map_err(S::Error::custom)?)
+    }
+}
+
+impl<'de, T: NamedRecord> Deserialize<'de> for Named<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = Bytes::deserialize(deserializer)?;
-        rmp_serde::from_slice(&bytes).map(Self).map_err(D::Error::custom)
+        T::from_named(&bytes).map(Self).map_err(D::Error::custom)
     }
 }

@@ -13,5 +13,5 @@ mod plan;
 pub mod session;
 
 pub use command::*;
-pub use envelope::{DecodeError, Named, decode, encode};
+pub use envelope::{DecodeError, Named, NamedRecord, decode, encode};
 pub use plan::*;
