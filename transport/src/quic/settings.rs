@@ -1,6 +1,6 @@
 //! quinn's settings, made from ours.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use quinn::{EndpointConfig, IdleTimeout, TransportConfig};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -62,19 +62,20 @@ pub(super) fn endpoint(config: &Config) -> EndpointConfig {
 }
 
 pub(super) fn for_accepted(config: &Config) -> Arc<TransportConfig> {
-    transport(config, &Budget::unadmitted())
+    // The dialler's signs of life reach here long before this one would be due; it is for diallers that give none.
+    transport(config, &Budget::unadmitted(), config.idle_timeout / 2)
 }
 
 pub(super) fn for_dialled(config: &Config, plane: Plane) -> Arc<TransportConfig> {
-    transport(config, &Budget::of(plane, Side::Dialled, config))
+    transport(config, &Budget::of(plane, Side::Dialled, config), config.keepalive)
 }
 
-fn transport(config: &Config, budget: &Budget) -> Arc<TransportConfig> {
+fn transport(config: &Config, budget: &Budget, keepalive: Duration) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     let idle = IdleTimeout::try_from(config.idle_timeout).expect("the checked range fits");
     transport
         .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(config.keepalive))
+        .keep_alive_interval(Some(keepalive))
         // State is set aside for each permitted stream, so the permission stays small.
         .max_concurrent_bidi_streams(varint(budget.streams))
         .max_concurrent_uni_streams(varint(0))
