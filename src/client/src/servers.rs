@@ -37,10 +37,15 @@ const PING_PERIOD_MIN: Duration = Duration::from_millis(300);
 /// What each member adds to that time, so that all servers together answer at most 2,000 questions a second.
 const PING_PERIOD_PER_MEMBER: Duration = Duration::from_micros(500);
 
+/// The same where there is no other server to change to: the answer only says whether the server has a leader, and an idle
+/// agent should be idle.
+const PING_PERIOD_LONE: Duration = Duration::from_secs(3);
+
 /// Returns the time between two questions whether the server is there.
-pub fn ping_period(members: usize) -> Duration {
-    let members = u32::try_from(members).unwrap_or(u32::MAX);
-    PING_PERIOD_PER_MEMBER.saturating_mul(members).max(PING_PERIOD_MIN)
+pub fn ping_period(servers: &Servers) -> Duration {
+    let members = u32::try_from(servers.members).unwrap_or(u32::MAX);
+    let least = if servers.list.len() > 1 { PING_PERIOD_MIN } else { PING_PERIOD_LONE };
+    PING_PERIOD_PER_MEMBER.saturating_mul(members).max(least)
 }
 
 /// The order in which servers are tried: drawn once, so that clients spread over the servers, and kept, so that a client
@@ -177,8 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn a_large_region_asks_less_often() {
-        assert_eq!(ping_period(5), Duration::from_millis(300));
-        assert_eq!(ping_period(10_000), Duration::from_secs(5));
+    fn a_large_region_asks_less_often_and_so_does_one_server_s() {
+        let list = [1, 2, 3].map(server).to_vec();
+        assert_eq!(ping_period(&Servers { list: list.clone(), members: 5 }), Duration::from_millis(300));
+        assert_eq!(ping_period(&Servers { list, members: 10_000 }), Duration::from_secs(5));
+        assert_eq!(ping_period(&Servers { list: vec![server(1)], members: 1 }), Duration::from_secs(3));
     }
 }

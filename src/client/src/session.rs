@@ -304,7 +304,7 @@ impl Session {
                     writer.send(encode(&ClientMessage::NodeChanged { node })).await?;
                 }
                 Event::ServersChanged => self.follow_list(talk, choice),
-                Event::PingDue => talk.ask(self.servers.borrow().members),
+                Event::PingDue => talk.ask(ping_period(&self.servers.borrow())),
                 Event::Answered { in_time, answer } => {
                     if let Some(why) = talk.judge(in_time, answer) {
                         talk.look_elsewhere(&self.transport, choice, why);
@@ -326,6 +326,7 @@ impl Session {
     fn follow_list(&mut self, talk: &mut Talk, choice: &mut Choice) {
         let list = self.servers.borrow_and_update().list.clone();
         choice.update(&list, &mut talk.env.rng());
+        talk.ping_due = talk.ping_due.min(talk.env.now() + ping_period(&self.servers.borrow()));
         if !choice.is_empty() && !choice.knows(&talk.server) {
             talk.look_elsewhere(&self.transport, choice, Why::Failed);
         }
@@ -413,12 +414,12 @@ impl Talk {
         Some(ClientMessage::Updates { seq: self.seq, updates })
     }
 
-    /// Asks the server whether it is there.
-    fn ask(&mut self, members: usize) {
+    /// Asks the server whether it is there, and will again after `period`.
+    fn ask(&mut self, period: Duration) {
         let now = self.env.now();
         // Late by more than the lag that is forgiven: this agent was stopped, and so may be the answer's packets.
         let forgive = now.saturating_duration_since(self.ping_due) > OWN_LAG_MAX;
-        self.ping_due = now + ping_period(members);
+        self.ping_due = now + period;
         let wait = PING_TIMEOUT.max(self.connection.rtt() * PING_ROUND_TRIPS);
         let (connection, env) = (self.connection.clone(), self.env.clone());
         self.ping = Some(Box::pin(async move {
