@@ -19,9 +19,14 @@ use crate::{
     wire::{self, Card, ENVELOPE_BYTES, Entry, FocaMessage, FocaPacket, Kind, WireError},
 };
 
-/// News that wait to be told to others. Above it, more are taken in but not passed on: those who miss them find out
-/// by comparing fingerprints. Foca looks at all that wait for each that is added, so a long list costs.
-const BACKLOG_MAX: usize = 1_024;
+/// Who came and who went: news that wait to be told to others, as many as thirty packets hold. Above it, more are taken
+/// in but not passed on, and those who miss them find out by comparing fingerprints. Foca looks at all that wait for each
+/// that is added, so a long list costs.
+const NEWS_MAX: usize = 1_024;
+
+/// The same for digests, which are ten times as large: thousands of them are told once by a list over a stream, and many
+/// times by gossip.
+const DIGESTS_MAX: usize = 256;
 
 /// Dead members that are remembered. A region of ten thousand that breaks in halves remembers five thousand.
 const DEAD_MAX: usize = 16_384;
@@ -154,7 +159,7 @@ impl Gossip {
         }
         self.table.set(&self.directory, slot, entry.incarnation, entry.standing, self.now);
         let spreads = match spread {
-            Spread::Everyone => self.spreader.foca.updates_backlog() < BACKLOG_MAX,
+            Spread::Everyone => self.spreader.foca.updates_backlog() < NEWS_MAX,
             Spread::Nobody => false,
         };
         let member = foca::Member::new(identity, 0, state);
@@ -203,7 +208,7 @@ impl Gossip {
 
     /// Lets foca carry a digest along.
     pub(crate) fn carry(&mut self, card: &Card) {
-        if self.spreader.foca.custom_broadcast_backlog() >= BACKLOG_MAX {
+        if self.spreader.foca.custom_broadcast_backlog() >= DIGESTS_MAX {
             self.counters.overflowed += 1;
             return;
         }
