@@ -472,15 +472,30 @@ impl Acquaintance {
         }
     }
 
+    /// Takes the address for the transport's and for gossip's at once: a port that belongs to the other is silent, and
+    /// waiting for that takes seconds.
     async fn reach(&self, addr: SocketAddr) -> Result<Opened, AskError> {
-        let failed = match self.dial(addr).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) => error,
+        let direct = self.dial(addr);
+        let Some(locate) = &self.locate else { return Ok(direct.await?) };
+        let located = async {
+            match tokio::time::timeout(LOCATE_TIMEOUT, locate(addr)).await {
+                Ok(Some(located)) if located != addr => Some(self.dial(located).await),
+                Ok(_) | Err(_) => None,
+            }
         };
-        let Some(locate) = &self.locate else { return Err(failed.into()) };
-        match tokio::time::timeout(LOCATE_TIMEOUT, locate(addr)).await {
-            Ok(Some(located)) if located != addr => Ok(self.dial(located).await?),
-            Ok(_) | Err(_) => Err(failed.into()),
+        let (mut direct, mut located) = (std::pin::pin!(direct), std::pin::pin!(located));
+        tokio::select! {
+            opened = &mut direct => match opened {
+                Ok(opened) => Ok(opened),
+                Err(failed) => match located.await {
+                    Some(opened) => Ok(opened?),
+                    None => Err(failed.into()),
+                },
+            },
+            opened = &mut located => match opened {
+                Some(Ok(opened)) => Ok(opened),
+                Some(Err(_)) | None => Ok(direct.await?),
+            },
         }
     }
 

@@ -22,6 +22,13 @@ const DATAGRAM_BUFFER: usize = 256 * KIB;
 /// The first stream carries the greeting and the requests.
 const CONTROL_STREAMS: usize = 1;
 
+/// How soon those who dial within a region notice that the other end is gone, and how often they ask. A client that waits
+/// for a dead server, or a follower for a dead leader, lets its users wait. Both ends go by the shorter patience, and a
+/// connection that was given up for nothing is dialled again at once. Ten thousand clients cost their servers seven
+/// thousand small packets a second each.
+const REGION_IDLE: Duration = Duration::from_millis(1_600);
+const REGION_KEEPALIVE: Duration = Duration::from_millis(500);
+
 /// Which end of a connection settings are for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Side {
