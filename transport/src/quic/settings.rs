@@ -22,12 +22,11 @@ const DATAGRAM_BUFFER: usize = 256 * KIB;
 /// The first stream carries the greeting and the requests.
 const CONTROL_STREAMS: usize = 1;
 
-/// How soon those who dial within a region notice that the other end is gone, and how often they ask. A client that waits
-/// for a dead server, or a follower for a dead leader, lets its users wait. Both ends go by the shorter patience, and a
-/// connection that was given up for nothing is dialled again at once. Ten thousand clients cost their servers seven
-/// thousand small packets a second each.
-const REGION_IDLE: Duration = Duration::from_millis(1_600);
-const REGION_KEEPALIVE: Duration = Duration::from_millis(500);
+/// How soon a server notices that another one is gone, and how often it asks: a follower that waits for a dead leader lets
+/// its users wait. Both ends go by the shorter patience, and a connection that was given up for nothing is dialled again
+/// at once. Clients ask their server themselves, as often as the region's size allows.
+const SERVERS_IDLE: Duration = Duration::from_millis(1_600);
+const SERVERS_KEEPALIVE: Duration = Duration::from_millis(500);
 
 /// Which end of a connection settings are for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,19 +69,34 @@ pub(super) fn endpoint(config: &Config) -> EndpointConfig {
 
 pub(super) fn for_accepted(config: &Config) -> Arc<TransportConfig> {
     // The dialler's signs of life reach here long before this one would be due; it is for diallers that give none.
-    transport(config, &Budget::unadmitted(), config.idle_timeout / 2)
+    let patience = Patience { idle: config.idle_timeout, keepalive: config.idle_timeout / 2 };
+    transport(config, &Budget::unadmitted(), patience)
 }
 
 pub(super) fn for_dialled(config: &Config, plane: Plane) -> Arc<TransportConfig> {
-    transport(config, &Budget::of(plane, Side::Dialled, config), config.keepalive)
+    let usual = Patience { idle: config.idle_timeout, keepalive: config.keepalive };
+    let patience = match plane {
+        Plane::Raft | Plane::Rpc => {
+            Patience { idle: usual.idle.min(SERVERS_IDLE), keepalive: usual.keepalive.min(SERVERS_KEEPALIVE) }
+        }
+        Plane::Node | Plane::Federation | Plane::Join => usual,
+    };
+    transport(config, &Budget::of(plane, Side::Dialled, config), patience)
 }
 
-fn transport(config: &Config, budget: &Budget, keepalive: Duration) -> Arc<TransportConfig> {
+/// How long a silent peer is believed to be there, and how often an idle connection is tried.
+#[derive(Clone, Copy)]
+struct Patience {
+    idle: Duration,
+    keepalive: Duration,
+}
+
+fn transport(config: &Config, budget: &Budget, patience: Patience) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    let idle = IdleTimeout::try_from(config.idle_timeout).expect("the checked range fits");
+    let idle = IdleTimeout::try_from(patience.idle).expect("the checked range fits");
     transport
         .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(keepalive))
+        .keep_alive_interval(Some(patience.keepalive))
         // State is set aside for each permitted stream, so the permission stays small.
         .max_concurrent_bidi_streams(varint(budget.streams))
         .max_concurrent_uni_streams(varint(0))
