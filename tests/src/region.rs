@@ -169,15 +169,15 @@ impl Region {
         );
         let part = match one.part {
             Part::Server => format!("server {{\n  enabled = true\n  bootstrap_expect = {count}\n{join}}}\n"),
-            Part::Client => format!("client {{\n  enabled = true\n{join}}}\n"),
+            Part::Client => {
+                let plugin = "plugin \"raw_exec\" {\n  config {\n    enabled = true\n  }\n}\n";
+                format!("client {{\n  enabled = true\n{join}}}\n{plugin}")
+            }
         };
-        let plugin = "plugin \"raw_exec\" {\n  config {\n    enabled = true\n  }\n}\n";
         let data = one.dir.join("data");
         let address = one.ip.to_string();
-        let text = format!(
-            "name = {:?}\nbind_addr = {address:?}\ndata_dir = {data:?}\n{part}{plugin}{more}\n",
-            one.name
-        );
+        let text =
+            format!("name = {:?}\nbind_addr = {address:?}\ndata_dir = {data:?}\n{part}{more}\n", one.name);
         fs::write(one.dir.join("agent.hcl"), text).expect("the configuration can be written");
     }
 

@@ -16,6 +16,7 @@ use protocol::{
     Command, Named, decode, encode,
     session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
 };
+use runtime::Env;
 use state::{ChangedRow, Changes};
 use tokio::sync::{Notify, broadcast, mpsc};
 use transport::{
@@ -38,6 +39,9 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// Time for a node to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What answers under way get before sessions end because the state was replaced.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a client hears that asks whether this server is there: it is, and it knows a leader or not.
 const HAS_LEADER: &[u8] = b"\x01";
@@ -75,7 +79,7 @@ struct Dirty {
 impl Sessions {
     /// Makes an empty table. Sessions are numbered from a random number on, so that those of an earlier run of this
     /// server are never taken for later ones.
-    pub(crate) fn new(env: &runtime::Env) -> Self {
+    pub(crate) fn new(env: &Env) -> Self {
         let first = env.random_u64() >> 1;
         Self { nodes: Arc::default(), generations: Arc::new(AtomicU64::new(first)), changed: Arc::default() }
     }
@@ -148,18 +152,24 @@ impl Sessions {
         }
     }
 
-    /// Ends every session: the state was replaced, and may not know these nodes. They come back at once and register.
-    fn end_all(&self) {
-        for entry in self.nodes.lock().values() {
+    /// Ends every session that there is: the state was replaced, and may not know these nodes. They come back at once and
+    /// register. What is being answered over these connections, such as the very request to replace the state, gets a
+    /// moment for that.
+    async fn end_all(self, env: Env) {
+        let known: Vec<Entry> = self.nodes.lock().values().cloned().collect();
+        env.sleep(LAST_WORDS).await;
+        for entry in known {
             entry.connection.close(transport::CloseCode::Done, "the state was replaced; register again");
         }
     }
 
     /// Marks what changes for connected nodes, for as long as the hub lives.
-    pub(crate) async fn dispatch(self, mut changes: broadcast::Receiver<Arc<Changes>>) {
+    pub(crate) async fn dispatch(self, env: Env, mut changes: broadcast::Receiver<Arc<Changes>>) {
         loop {
             match changes.recv().await {
-                Ok(changes) if changes.replaced() => self.end_all(),
+                Ok(changes) if changes.replaced() => {
+                    env.spawn("sessions-anew", self.clone().end_all(env.clone()));
+                }
                 Ok(changes) => self.mark(&changes),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.mark_everything(),
                 Err(broadcast::error::RecvError::Closed) => return,

@@ -53,7 +53,7 @@ impl Server {
         let gossip = Gossip::default();
         let peers = Peers::new(env, transport, gossip.follow());
         env.spawn("event-ring", events.clone().fill(hub.clone()));
-        env.spawn("session-dispatch", sessions.clone().dispatch(hub.follow()));
+        env.spawn("session-dispatch", sessions.clone().dispatch(env.clone(), hub.follow()));
         let machine = Machine::new(hub.clone());
         let raft = Raft::open(raft_config, me.to_peer(), machine, Arc::new(peers.clone()), env).await?;
         let (updates, batches) = Updates::new();

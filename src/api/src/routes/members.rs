@@ -247,7 +247,13 @@ pub(crate) async fn force_leave(api: &Api, call: &Call) -> Result<Reply, HttpErr
         call.query.text("node").ok_or_else(|| HttpError::bad_request("missing node to force leave"))?;
     let prune = call.query.get("prune").is_some_and(|value| !matches!(value, "0" | "false"));
     if let Some(membership) = api.membership() {
-        membership.force_leave(name.to_owned(), prune).await?;
+        let is_it = |member: &Member| member.name == name || name_in(&member.name, &member.region) == name;
+        // A member that nobody knows has left, and one that answers says so again at once: neither is an error, as there.
+        let found = membership.members().into_iter().find(is_it);
+        let gone = found.filter(|member| matches!(member.status, MemberStatus::Failed | MemberStatus::Left));
+        if let Some(member) = gone {
+            membership.force_leave(member.name, prune).await?;
+        }
         return Ok(Reply::empty());
     }
     let server = api.require_server()?;
