@@ -49,6 +49,10 @@ const GOOD_AFTER: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 const PING_ROUND_TRIPS: u32 = 8;
 
+/// Time for a server to welcome this node: it may have to wait for a leader to register it with. Before that, nothing
+/// else is asked.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A timer that fires so late means that this agent was not running: then silence says nothing about the server.
 const OWN_LAG_MAX: Duration = Duration::from_millis(200);
 
@@ -210,9 +214,6 @@ impl Session {
             if let Some(found) = found {
                 return found;
             }
-            if choice.is_empty() {
-                reporter.tell_none();
-            }
             tokio::select! {
                 biased;
                 true = changed(&mut self.servers) => {}
@@ -234,7 +235,7 @@ impl Session {
             seq: 0,
             under_way: None,
             hello: None,
-            ping_due: env.now(),
+            ping_due: env.now() + WELCOME_TIMEOUT,
             ping: None,
             leaderless_since: None,
             search: None,
@@ -391,6 +392,7 @@ impl Talk {
                 if let Some(hello) = self.hello.take() {
                     self.client.outbox().settle(hello);
                 }
+                self.ping_due = self.env.now();
                 self.client.set_contact(true);
             }
             ServerMessage::Allocs(assignments) => self.client.apply(assignments).await,
@@ -491,7 +493,6 @@ impl Talk {
 #[derive(Default)]
 struct Reporter {
     told: BTreeMap<SocketAddr, String>,
-    none: bool,
 }
 
 impl Reporter {
@@ -508,15 +509,8 @@ impl Reporter {
         tracing::warn!(server = %addr, error = %why, "no session with this server");
     }
 
-    fn tell_none(&mut self) {
-        if !std::mem::replace(&mut self.none, true) {
-            tracing::warn!("no server is known yet; name one with -join, -servers or server_join");
-        }
-    }
-
     /// A session is open: what goes wrong from here on is news.
     fn forget(&mut self) {
         self.told.clear();
-        self.none = false;
     }
 }

@@ -42,6 +42,16 @@ impl Life {
         }
     }
 
+    /// The life with this number, as agents tell each other; none when there can be no such.
+    pub fn numbered(number: u64) -> Option<Self> {
+        u16::try_from(number).ok().filter(|number| *number > 0).map(Self)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        u64::from(self.0)
+    }
+
     /// Puts a damaged log aside and begins the next life. The life is on the disk before the log is touched, so that
     /// whatever happens in between, an empty log never goes with an old life.
     ///

@@ -11,6 +11,8 @@ use runtime::Env;
 use transport::EndpointSecret;
 use uuid::Uuid;
 
+use crate::config::Options;
+
 /// A file of the agent's identity can not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -85,10 +87,21 @@ pub fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Identi
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io(error)),
     }
+    let text = make();
+    replace(path, &text)?;
+    Ok(text)
+}
+
+/// Writes a file as a whole, durably and for the agent's eyes only. Whoever is killed meanwhile leaves the old one.
+///
+/// # Errors
+///
+/// When the disk refuses.
+pub fn replace(path: &Path, text: &str) -> Result<(), IdentityError> {
+    let io = |source| IdentityError::Io { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         make_private_dir(dir)?;
     }
-    let text = make();
     let fresh = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -102,5 +115,77 @@ pub fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Identi
     if let Some(dir) = path.parent() {
         fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
     }
-    Ok(text)
+    Ok(())
+}
+
+/// Where an agent keeps things, and what it is known by there.
+#[derive(Clone, Debug)]
+pub struct Dirs {
+    /// The data directory, or one that ends with the agent.
+    pub root: PathBuf,
+    /// Whether it ends with the agent.
+    pub temporary: bool,
+}
+
+impl Dirs {
+    /// Finds the directory, and makes it.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be made.
+    pub fn of(options: &Options, env: &Env) -> Result<Self, IdentityError> {
+        let (root, temporary) = match (&options.data_dir, &options.client) {
+            (Some(root), _) => (root.clone(), false),
+            (None, Some(client)) => {
+                let root = client.alloc_dir.parent().map(Path::to_owned);
+                (root.unwrap_or_else(std::env::temp_dir), options.dev)
+            }
+            (None, None) => {
+                let name = format!("wayfarer-{:016x}", env.random_u64());
+                (std::env::temp_dir().join(name), true)
+            }
+        };
+        make_private_dir(&root)?;
+        Ok(Self { root, temporary })
+    }
+
+    /// The place of something that lasts; none where nothing does.
+    pub fn lasting(&self, path: &str) -> Option<PathBuf> {
+        (!self.temporary).then(|| self.root.join(path))
+    }
+}
+
+/// What an agent is known by.
+#[derive(Debug)]
+pub struct Ids {
+    /// Its node id.
+    pub node: Uuid,
+    /// What a node proves itself with.
+    pub secret: Uuid,
+    /// Tells peers of the former run that their connections are gone.
+    pub endpoint: EndpointSecret,
+}
+
+impl Ids {
+    /// Reads what is kept, or draws it.
+    ///
+    /// # Errors
+    ///
+    /// When a file can not be used.
+    pub fn keep(env: &Env, dirs: &Dirs) -> Result<Self, IdentityError> {
+        let id = |path: &str| match dirs.lasting(path) {
+            Some(path) => keep_id(env, &path),
+            None => Ok(Uuid::from_u128(env.random_u128())),
+        };
+        let endpoint = match dirs.lasting("endpoint-secret") {
+            Some(path) => keep_endpoint_secret(&path)?,
+            None => EndpointSecret::generate(),
+        };
+        Ok(Self { node: id("client/client-id")?, secret: id("client/secret-id")?, endpoint })
+    }
+
+    /// The node id as the transport has it.
+    pub fn node_id(&self) -> transport::NodeId {
+        transport::NodeId(*self.node.as_bytes())
+    }
 }

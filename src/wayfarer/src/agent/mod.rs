@@ -1,9 +1,20 @@
 //! An agent: everything that `wayfarer agent` runs, wired together.
 
 mod drivers;
+mod endpoint;
+mod feed;
+mod gossip;
 mod host;
 mod identity;
+mod joining;
+mod keyring;
+mod membership;
+mod parts;
+mod planes;
+mod probe;
+mod region;
 mod start;
+mod wide;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -43,6 +54,7 @@ pub async fn run(args: Vec<String>) -> i32 {
     };
     println!("{}", banner(&options));
     let mut signals = Signals::listen();
+    let leave = Leave { on_interrupt: options.leave_on_interrupt, on_terminate: options.leave_on_terminate };
     let shutdown = Shutdown::new();
     let env = Env::real(shutdown.clone());
     let agent = match start(&env, options, monitor).await {
@@ -53,29 +65,91 @@ pub async fn run(args: Vec<String>) -> i32 {
         }
     };
     println!("\n==> Wayfarer agent started! Log data will stream in below:\n");
-    let why = wait_for_end(&agent, &mut signals, &shutdown).await;
-    eprintln!("==> {why}; shutting down");
+    let end = wait_for_end(&agent, &mut signals, &shutdown).await;
+    eprintln!("==> {end}; shutting down");
     let code = agent.exit_code();
+    let leaves = match end {
+        End::Interrupt => leave.on_interrupt,
+        End::Terminate => leave.on_terminate,
+        End::Fault(_) | End::Stopping => false,
+    };
+    let ending = async {
+        if leaves {
+            eprintln!("==> Gracefully shutting down agent...");
+            agent.leave().await;
+        }
+        agent.stop(STOP_TIMEOUT).await;
+    };
     let second = async {
         signals.next().await;
         eprintln!("==> Caught a second signal; exiting at once");
     };
     tokio::select! {
-        () = agent.stop(STOP_TIMEOUT) => code,
+        () = ending => code,
         () = second => 1,
     }
 }
 
-/// Waits for a signal or for a part that can not go on, and says which it was.
-async fn wait_for_end(agent: &Agent, signals: &mut Signals, shutdown: &Shutdown) -> String {
-    tokio::select! {
-        name = signals.next() => format!("Caught signal: {name}"),
-        fault = agent.fault() => format!("Agent can not go on: {fault}"),
-        () = shutdown.wait() => "Agent is stopping".to_owned(),
+/// Which signals make an agent leave its region.
+struct Leave {
+    on_interrupt: bool,
+    on_terminate: bool,
+}
+
+/// Why an agent ends.
+enum End {
+    Interrupt,
+    Terminate,
+    Fault(String),
+    Stopping,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Interrupt => f.write_str("Caught signal: interrupt"),
+            Self::Terminate => f.write_str("Caught signal: terminated"),
+            Self::Fault(fault) => write!(f, "Agent can not go on: {fault}"),
+            Self::Stopping => f.write_str("Agent is stopping"),
+        }
     }
 }
 
-/// The signals that end an agent. Listens from the moment it is made: one that comes while the agent starts counts too.
+/// Waits for a signal that ends the agent or for a part that can not go on. On SIGHUP, what can be read again is.
+async fn wait_for_end(agent: &Agent, signals: &mut Signals, shutdown: &Shutdown) -> End {
+    let fault = agent.fault();
+    tokio::pin!(fault);
+    loop {
+        tokio::select! {
+            caught = signals.caught() => match caught {
+                Caught::Interrupt => return End::Interrupt,
+                Caught::Terminate => return End::Terminate,
+                Caught::Hangup => reload(agent),
+            },
+            fault = &mut fault => return End::Fault(fault),
+            () = shutdown.wait() => return End::Stopping,
+        }
+    }
+}
+
+fn reload(agent: &Agent) {
+    eprintln!("==> Caught signal: hangup");
+    eprintln!("==> Reloading agent configuration...");
+    match agent.reload() {
+        Ok(()) => tracing::info!("certificates of the tls block are read again; other settings are at the next start"),
+        Err(error) => tracing::error!(error, "the configuration can not be reloaded; what was in use stays so"),
+    }
+}
+
+/// A signal that came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Caught {
+    Interrupt,
+    Terminate,
+    Hangup,
+}
+
+/// The signals that an agent heeds. Listens from the moment it is made: one that comes while the agent starts counts too.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -97,13 +171,22 @@ impl Signals {
         }
     }
 
+    /// Waits for a signal.
+    async fn caught(&mut self) -> Caught {
+        tokio::select! {
+            _ = self.interrupt.recv() => Caught::Interrupt,
+            _ = self.terminate.recv() => Caught::Terminate,
+            _ = self.hangup.recv() => Caught::Hangup,
+        }
+    }
+
     /// Waits for a signal that ends the agent.
     pub async fn next(&mut self) -> &'static str {
         loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return "interrupt",
-                _ = self.terminate.recv() => return "terminated",
-                _ = self.hangup.recv() => tracing::info!("configuration is read again at the next start"),
+            match self.caught().await {
+                Caught::Interrupt => return "interrupt",
+                Caught::Terminate => return "terminated",
+                Caught::Hangup => {}
             }
         }
     }

@@ -47,7 +47,6 @@ pub(super) fn options(
     let gc_max_allocs =
         raw.gc_max_allocs.and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
     Ok(ClientOptions {
-        servers: servers(raw),
         node: settings(raw, agent, addresses, machine, &alloc_dir)?,
         alloc_dir,
         state_dir: dir(&raw.state_dir, "client")?,
@@ -58,12 +57,6 @@ pub(super) fn options(
         options: raw.options.clone().unwrap_or_default(),
         bind: addresses.bind,
     })
-}
-
-fn servers(raw: &RawClient) -> Vec<String> {
-    let join = raw.server_join.clone().unwrap_or_default();
-    let lists = [&raw.servers, &join.start_join, &join.retry_join];
-    lists.into_iter().flatten().flat_map(|list| list.0.iter().cloned()).collect()
 }
 
 fn settings(

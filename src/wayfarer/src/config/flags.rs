@@ -110,11 +110,16 @@ static FLAGS: &[Row] = &[
         "Region that policies come from.",
     ),
     ("raft-protocol", Set::Number(|f, v| server(f).raft_protocol = Some(v)), "Version 3."),
-    ("join", Set::Text(|f, v| added(&mut join(f).start_join, &v)), "Server to join; may be given again."),
+    ("join", Set::Text(|f, v| added(&mut join(f).start_join, &v)), "Agent to join; may be given again."),
     (
         "retry-join",
         Set::Text(|f, v| added(&mut join(f).retry_join, &v)),
         "As -join, again and again until it works.",
+    ),
+    (
+        "token",
+        Set::Text(|f, v| f.raw.join_token = Some(Secret(v))),
+        "Token that lets this agent join, from `server token create`. Better in WAYFARER_JOIN_TOKEN: a flag can be seen.",
     ),
     ("retry-max", Set::Number(|f, v| join(f).retry_max = Some(v)), "Times to try; 0 for no end."),
     ("retry-interval", Set::Time(|f, v| join(f).retry_interval = Some(v)), "Time between two tries."),
@@ -441,6 +446,7 @@ fn of_env(env: &BTreeMap<String, String>) -> RawAgent {
     if let Some(namespace) = value("CONSUL_NAMESPACE") {
         consul_of(&mut raw).namespace = Some(namespace);
     }
+    raw.join_token = value("WAYFARER_JOIN_TOKEN").map(Secret);
     if let Some(token) = value("VAULT_TOKEN") {
         vault_of(&mut raw).token = Some(Secret(token));
     }

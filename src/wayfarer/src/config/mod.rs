@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod files;
 mod flags;
+mod join;
 mod machine;
 mod options;
 mod raw;
@@ -16,6 +17,7 @@ mod section;
 mod server;
 mod shown;
 mod sockaddr;
+mod tls;
 mod tree;
 mod verdict;
 
@@ -26,7 +28,7 @@ use std::path::PathBuf;
 
 pub use flags::{Flags, parse_agent_args};
 pub use machine::Machine;
-pub use options::{ClientOptions, Options, ServerOptions};
+pub use options::{AutopilotOptions, ClientOptions, Options, ServerOptions};
 pub use verdict::validate;
 
 use self::{
@@ -125,10 +127,7 @@ fn notes(raw: &RawAgent, flags: &Flags) -> Vec<String> {
     notes
         .into_iter()
         .map(|(path, support)| match support {
-            // Whoever asks for these two believes that the agent is safe to reach.
-            Support::Later if path == "tls" => {
-                "tls does nothing yet: the HTTP API is served without it".to_owned()
-            }
+            // Whoever asks for this believes that the agent is safe to reach.
             Support::Later if path == "acl" => "acl does nothing yet: every request is allowed".to_owned(),
             Support::Enterprise => format!("{path} belongs to the enterprise edition and does nothing here"),
             Support::Used | Support::Later | Support::Inert => {
@@ -164,6 +163,8 @@ fn options_of(
         .transpose()?;
     let telemetry = raw.telemetry.clone().unwrap_or_default();
     check::check_late(raw)?;
+    let encrypt = raw.server.as_ref().and_then(|server| server.encrypt.as_ref());
+    let encrypt = encrypt.map_or(Ok(None), |key| check::gossip_key(&key.0))?;
     Ok(Options {
         dev,
         region: raw.region.clone().unwrap_or_else(|| "global".to_owned()),
@@ -180,6 +181,10 @@ fn options_of(
         response_headers: raw.http_api_response_headers.clone().unwrap_or_default().into_iter().collect(),
         leave_on_interrupt: raw.leave_on_interrupt.unwrap_or(false),
         leave_on_terminate: raw.leave_on_terminate.unwrap_or(false),
+        join: join::options(raw, warnings)?,
+        encrypt,
+        tls: tls::options(raw)?,
+        autopilot: autopilot(raw),
         server: server.map(|section| server::options(section, warnings)).transpose()?,
         plugins: client::plugins(raw),
         client,
@@ -189,4 +194,16 @@ fn options_of(
         name,
         datacenter,
     })
+}
+
+fn autopilot(raw: &RawAgent) -> AutopilotOptions {
+    let raw = raw.autopilot.clone().unwrap_or_default();
+    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    AutopilotOptions {
+        cleanup_dead_servers: raw.cleanup_dead_servers,
+        server_stabilization_time: raw.server_stabilization_time.map(|span| span.time),
+        last_contact_threshold: raw.last_contact_threshold.map(|span| span.time),
+        max_trailing_logs: number(raw.max_trailing_logs),
+        min_quorum: number(raw.min_quorum).and_then(|count| u32::try_from(count).ok()),
+    }
 }

@@ -52,6 +52,14 @@ pub struct Options {
     pub leave_on_interrupt: bool,
     /// Leave the region on SIGTERM.
     pub leave_on_terminate: bool,
+    /// Whom to join, and how.
+    pub join: JoinOptions,
+    /// What gossip is sealed with: 16, 24 or 32 bytes. From the server's block, on clients too.
+    pub encrypt: Option<Vec<u8>>,
+    /// Certificates of the user's own.
+    pub tls: TlsOptions,
+    /// What autopilot does in a region that begins.
+    pub autopilot: AutopilotOptions,
     /// The server's part, where the agent is one.
     pub server: Option<ServerOptions>,
     /// The client's part, where the agent is one.
@@ -82,12 +90,12 @@ pub struct Advertise {
 pub struct ServerOptions {
     /// Servers that found the region together.
     pub bootstrap_expect: u32,
-    /// Servers to join.
-    pub join: Vec<String>,
-    /// How patiently to try to join.
-    pub join_retry: JoinRetry,
-    /// What gossip is encrypted with: 16, 24 or 32 bytes.
-    pub encrypt: Option<Vec<u8>>,
+    /// Where log and snapshots are; a directory of the data directory unless set.
+    pub data_dir: Option<PathBuf>,
+    /// Stretches the times of elections and signs of life; 1 to 10.
+    pub raft_multiplier: u32,
+    /// Joins the servers that it knew though it left them.
+    pub rejoin_after_leave: bool,
     /// Entries after which a snapshot is due.
     pub snapshot_threshold: Option<u64>,
     /// Time between looks whether one is due.
@@ -110,20 +118,57 @@ pub struct ServerOptions {
     pub scheduler: model::SchedulerConfig,
 }
 
-/// How patiently a server tries to join others.
-#[derive(Clone, Copy, Debug)]
-pub struct JoinRetry {
-    /// Tries; without end unless set.
-    pub tries_max: Option<u64>,
-    /// Time between two tries.
+/// Whom an agent joins, and how.
+#[derive(Clone, Debug)]
+pub struct JoinOptions {
+    /// Addresses of agents, tried again and again. What Nomad tries once at the start is among them: machines that start
+    /// together rarely start at once.
+    pub addresses: Vec<String>,
+    /// Rounds over them before the agent gives up; without end unless set.
+    pub tries_max: Option<u32>,
+    /// Time between two rounds.
     pub interval: Duration,
+    /// What lets the agent in.
+    pub token: Option<String>,
+    /// Let nobody in, and go nowhere, without a token or a certificate.
+    pub require_token: bool,
+}
+
+/// Certificates of the user's own, as Nomad's `tls` block names them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsOptions {
+    /// The HTTP API speaks TLS.
+    pub http: bool,
+    /// Agents know each other by these certificates.
+    pub rpc: bool,
+    /// The authority.
+    pub ca: PathBuf,
+    /// The agent's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Callers of the HTTP API show a certificate too.
+    pub verify_https_client: bool,
+}
+
+/// What autopilot does, as far as it is set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AutopilotOptions {
+    /// Removes servers that failed when others stand in.
+    pub cleanup_dead_servers: Option<bool>,
+    /// Time for which a server is to be well before it votes.
+    pub server_stabilization_time: Option<Duration>,
+    /// Silence of the leader after which a server is not well.
+    pub last_contact_threshold: Option<Duration>,
+    /// Entries that a server may be behind.
+    pub max_trailing_logs: Option<u64>,
+    /// Servers that are never gone below.
+    pub min_quorum: Option<u32>,
 }
 
 /// The client's part.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Servers, as `host:port`; this agent's own when it is one.
-    pub servers: Vec<String>,
     /// What the node says of itself, but for its id and secret, which are kept in the data directory.
     pub node: Settings,
     /// Where allocations live.
@@ -142,4 +187,20 @@ pub struct ClientOptions {
     pub options: BTreeMap<String, String>,
     /// The address that tasks' ports are on, when one was asked for.
     pub bind: IpAddr,
+}
+
+impl AutopilotOptions {
+    /// Puts what is set over other settings.
+    pub fn over(&self, config: model::AutopilotConfig) -> model::AutopilotConfig {
+        model::AutopilotConfig {
+            cleanup_dead_servers: self.cleanup_dead_servers.unwrap_or(config.cleanup_dead_servers),
+            server_stabilization_time: self
+                .server_stabilization_time
+                .unwrap_or(config.server_stabilization_time),
+            last_contact_threshold: self.last_contact_threshold.unwrap_or(config.last_contact_threshold),
+            max_trailing_logs: self.max_trailing_logs.unwrap_or(config.max_trailing_logs),
+            min_quorum: self.min_quorum.unwrap_or(config.min_quorum),
+            ..config
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! The server's part of the options.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use control::collection::Thresholds;
 use model::{SchedulerAlgorithm, SchedulerConfig};
+use server::Heartbeats;
 
 use super::{
-    check::{Fault, gossip_key},
-    options::{JoinRetry, ServerOptions},
+    check::Fault,
+    options::ServerOptions,
     raw::{RawScheduler, RawServer},
     section::Span,
 };
@@ -46,23 +47,20 @@ pub(super) fn options(raw: &RawServer, warnings: &mut Vec<String>) -> Result<Ser
     let Ok(bootstrap_expect) = u32::try_from(expect) else {
         return refuse(format!("bootstrap_expect cannot be {expect}. Must be 0 or more"));
     };
-    let encrypt = raw.encrypt.as_ref().map_or(Ok(None), |key| gossip_key(&key.0))?;
+    // Zero is what an unset number looks like in files that programs write.
+    let raft_multiplier = raw.raft_multiplier.and_then(|times| u32::try_from(times).ok()).unwrap_or(1).max(1);
     let priority = |value: i64| i32::try_from(value).expect("priorities are at most PRIORITY_LIMIT");
     Ok(ServerOptions {
         bootstrap_expect,
-        join: join(raw),
-        join_retry: join_retry(raw),
-        encrypt,
+        data_dir: raw.data_dir.clone().filter(|dir| !dir.is_empty()).map(PathBuf::from),
+        raft_multiplier,
+        rejoin_after_leave: raw.rejoin_after_leave.unwrap_or(false),
         snapshot_threshold: raw.raft_snapshot_threshold.and_then(positive),
         snapshot_interval: raw.raft_snapshot_interval.as_ref().map(|span| span.time),
         trailing_logs: raw.raft_trailing_logs.and_then(positive),
         thresholds: thresholds(raw),
         gc_interval: time(&raw.job_gc_interval, Duration::from_secs(300)),
-        heartbeats: server::Heartbeats {
-            grace: raw.heartbeat_grace.as_ref().map(|span| span.time),
-            min_ttl: raw.min_heartbeat_ttl.as_ref().map(|span| span.time),
-            failover_ttl: raw.failover_heartbeat_ttl.as_ref().map(|span| span.time),
-        },
+        heartbeats: heartbeats(raw),
         event_buffer: raw.event_buffer_size.and_then(positive).map_or(100, |size| size as usize),
         job_priority: (priority(default), priority(max)),
         job_count_max,
@@ -79,20 +77,12 @@ fn time(span: &Option<Span>, standard: Duration) -> Duration {
     span.as_ref().map(|span| span.time).filter(|time| !time.is_zero()).unwrap_or(standard)
 }
 
-fn join(raw: &RawServer) -> Vec<String> {
-    let block = raw.server_join.clone().unwrap_or_default();
-    let lists = [&raw.start_join, &raw.retry_join, &block.start_join, &block.retry_join];
-    let mut all: Vec<String> = lists.into_iter().flatten().flat_map(|list| list.0.iter().cloned()).collect();
-    let mut seen = std::collections::BTreeSet::new();
-    all.retain(|server| seen.insert(server.clone()));
-    all
-}
-
-fn join_retry(raw: &RawServer) -> JoinRetry {
-    let block = raw.server_join.clone().unwrap_or_default();
-    JoinRetry {
-        tries_max: block.retry_max.or(raw.retry_max).and_then(positive),
-        interval: time(&block.retry_interval.or_else(|| raw.retry_interval.clone()), Duration::from_secs(30)),
+fn heartbeats(raw: &RawServer) -> Heartbeats {
+    let set = |span: &Option<Span>| span.as_ref().map(|span| span.time).filter(|time| !time.is_zero());
+    Heartbeats {
+        grace: set(&raw.heartbeat_grace),
+        min_ttl: set(&raw.min_heartbeat_ttl),
+        failover_ttl: set(&raw.failover_heartbeat_ttl),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr, path::Path};
 
 use serde_json::Value;
 
-use super::*;
+use super::{options::TlsOptions, *};
 
 const RECORDED: &str = include_str!("../../tests/data/agent-config.json");
 const RECORDED_SELF: &str = include_str!("../../tests/data/agent-self-config.json");
@@ -141,7 +141,7 @@ fn later_files_and_flags_win_key_by_key() {
     assert_eq!((options.region.as_str(), options.datacenter.as_str()), ("us", "dc9"));
     assert_eq!((options.http[0].port(), options.rpc.port(), options.serf.port()), (1, 2, 4648));
     let server = options.server.expect("a server");
-    assert_eq!((server.join, server.bootstrap_expect), (vec!["a".to_owned(), "b".to_owned()], 3));
+    assert_eq!((options.join.addresses, server.bootstrap_expect), (vec!["a".to_owned(), "b".to_owned()], 3));
     assert_eq!(options.files.len(), 2);
     assert!(options.client.is_none());
 }
@@ -183,7 +183,7 @@ fn secrets_are_not_shown() {
     let shown = options.shown.to_string();
     assert!(!shown.contains("hush") && !shown.contains("AAAAAA"), "{shown}");
     assert_eq!(options.shown["ACL"]["ReplicationToken"], "<redacted>");
-    assert_eq!(options.server.expect("a server").encrypt.map(|key| key.len()), Some(16));
+    assert_eq!(options.encrypt.map(|key| key.len()), Some(16));
 }
 
 #[test]
@@ -215,4 +215,108 @@ fn a_dev_agent_leaves_a_data_directory_alone() {
     assert_eq!(options.data_dir, None);
     let client = options.client.expect("a client");
     assert_eq!(client.alloc_dir, Path::new("/data/wayfarer-dev-7/alloc"));
+}
+
+const SERVER_HCL: &str = r#"
+datacenter = "dc1"
+data_dir   = "/opt/nomad/data"
+bind_addr  = "0.0.0.0"
+leave_on_terminate = true
+
+advertise {
+  http = "10.99.0.1"
+  rpc  = "10.99.0.1:4647"
+  serf = "{{ GetPrivateIP }}:4648"
+}
+
+server {
+  enabled          = true
+  bootstrap_expect = 3
+  encrypt          = "cg8StVXbQJ0gPvMd9o7yrg=="
+  raft_multiplier  = 2
+  heartbeat_grace  = "20s"
+  num_schedulers   = 4
+  license_path     = "/etc/nomad.d/license.hclic"
+
+  server_join {
+    retry_join     = ["10.99.0.1", "10.99.0.2:4648", "nomad-3.example.com:4648"]
+    retry_max      = 5
+    retry_interval = "15s"
+  }
+
+  default_scheduler_config {
+    scheduler_algorithm = "spread"
+  }
+}
+
+autopilot {
+  cleanup_dead_servers      = true
+  server_stabilization_time = "20s"
+  enable_redundancy_zones   = false
+}
+"#;
+
+const SERVER_JSON: &str = r#"{
+  "datacenter": "dc1", "data_dir": "/opt/nomad/data", "bind_addr": "0.0.0.0", "leave_on_terminate": true,
+  "advertise": {"http": "10.99.0.1", "rpc": "10.99.0.1:4647", "serf": "{{ GetPrivateIP }}:4648"},
+  "server": {
+    "enabled": true, "bootstrap_expect": 3, "encrypt": "cg8StVXbQJ0gPvMd9o7yrg==", "raft_multiplier": 2,
+    "heartbeat_grace": "20s", "num_schedulers": 4, "license_path": "/etc/nomad.d/license.hclic",
+    "server_join": {
+      "retry_join": ["10.99.0.1", "10.99.0.2:4648", "nomad-3.example.com:4648"],
+      "retry_max": 5, "retry_interval": "15s"
+    },
+    "default_scheduler_config": {"scheduler_algorithm": "spread"}
+  },
+  "autopilot": {"cleanup_dead_servers": true, "server_stabilization_time": "20s", "enable_redundancy_zones": false}
+}"#;
+
+#[test]
+fn a_server_of_three_is_configured_as_for_nomad() {
+    for text in [SERVER_HCL, SERVER_JSON] {
+        let options = load_text(text).expect("works");
+        let join = &options.join;
+        assert_eq!(join.addresses, ["10.99.0.1", "10.99.0.2:4648", "nomad-3.example.com:4648"]);
+        assert_eq!((join.tries_max, join.interval.as_secs()), (Some(5), 15));
+        assert_eq!(options.advertise.serf.to_string(), "10.99.0.1:4648");
+        assert_eq!(options.encrypt.as_ref().map(Vec::len), Some(16));
+        assert!(options.leave_on_terminate && !options.leave_on_interrupt);
+        assert_eq!(options.autopilot.server_stabilization_time.map(|time| time.as_secs()), Some(20));
+        let server = options.server.as_ref().expect("a server");
+        assert_eq!((server.bootstrap_expect, server.raft_multiplier), (3, 2));
+        assert_eq!(server.heartbeats.grace.map(|time| time.as_secs()), Some(20));
+        let ours: Vec<&String> =
+            options.warnings.iter().filter(|warning| warning.contains("does nothing")).collect();
+        assert_eq!(ours, ["server.license_path belongs to the enterprise edition and does nothing here"]);
+    }
+}
+
+#[test]
+fn flags_and_blocks_name_whom_to_join() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("client.hcl");
+    let text = "data_dir = \"/d\"\nclient {\n  enabled = true\n  servers = [\"a:4647\"]\n  server_join {\n    retry_join = [\"b\"]\n  }\n}\n";
+    fs::write(&path, text).expect("a file");
+    let path = path.display().to_string();
+    let flags = args(&["-config", &path, "-join", "c,d", "-retry-join=e", "-servers", "f", "-token", "hush"]);
+    let options = load(&flags, &machine()).expect("works");
+    assert_eq!(options.join.addresses, ["c", "d", "e", "b", "a:4647", "f"]);
+    assert_eq!(options.join.token.as_deref(), Some("hush"));
+    assert!(!options.shown.to_string().contains("hush"));
+    let cloud = "data_dir = \"/d\"\nserver {\n  enabled = true\n  retry_join = [\"provider=aws tag_key=x\"]\n}\n";
+    let options = load_text(cloud).expect("works");
+    assert!(options.join.addresses.is_empty());
+    assert!(options.warnings.iter().any(|warning| warning.contains("provider=aws")));
+}
+
+#[test]
+fn certificates_are_named_in_full_or_not_at_all() {
+    let server = "data_dir = \"/d\"\nserver {\n  enabled = true\n}\n";
+    assert_eq!(load_text(server).expect("works").tls, TlsOptions::default());
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ca = dir.path().join("ca.pem");
+    fs::write(&ca, "x").expect("a file");
+    let tls = format!("{server}tls {{\n  rpc = true\n  ca_file = \"{}\"\n}}\n", ca.display());
+    let error = load_text(&tls).expect_err("no certificate").to_string();
+    assert!(error.contains("tls.cert_file must be set"), "{error}");
 }

@@ -36,11 +36,11 @@ section! {
         advertise: RawAddresses => "AdvertiseAddrs";
         client: RawClient => "Client";
         server: RawServer => "Server";
-        rpc: RawRpc => "RPC" [Later];
+        rpc: RawRpc => "RPC" [Inert];
         acl: RawAcl => "ACL" [Later];
         telemetry: RawTelemetry => "Telemetry";
-        leave_on_interrupt: bool => "LeaveOnInt" [Later];
-        leave_on_terminate: bool => "LeaveOnTerm" [Later];
+        leave_on_interrupt: bool => "LeaveOnInt";
+        leave_on_terminate: bool => "LeaveOnTerm";
         enable_syslog: bool => "EnableSyslog" [Later];
         syslog_facility: String => "SyslogFacility" [Inert];
         disable_update_check: bool => "DisableUpdateCheck" [Inert];
@@ -48,16 +48,17 @@ section! {
         consul: Named<RawConsul> => "Consuls" [Later];
         vault: Named<RawVault> => "Vaults" [Later];
         ui: RawUi => "UI";
-        tls: RawTls => "TLSConfig" [Later];
+        tls: RawTls => "TLSConfig";
         http_api_response_headers: BTreeMap<String, String> => "HTTPAPIResponseHeaders";
         sentinel: Free => "" [Enterprise];
-        autopilot: RawAutopilot => "Autopilot" [Later];
+        autopilot: RawAutopilot => "Autopilot";
         plugin: BTreeMap<String, RawPlugin> => "Plugins";
         limits: RawLimits => "Limits" [Later];
         audit: Free => "" [Enterprise];
         reporting: Free => "" [Enterprise];
         eventlog: Free => "" [Inert];
         keyring: Free => "" [Later];
+        join_token: Secret => "";
     }
 }
 
@@ -115,8 +116,8 @@ section! {
         key_file: String => "KeyFile";
         verify_server_hostname: bool => "VerifyServerHostname";
         verify_https_client: bool => "VerifyHTTPSClient";
-        rpc_upgrade_mode: bool => "RPCUpgradeMode";
-        tls_cipher_suites: String => "TLSCipherSuites";
+        rpc_upgrade_mode: bool => "RPCUpgradeMode" [Inert];
+        tls_cipher_suites: String => "TLSCipherSuites" [Later];
         tls_min_version: String => "TLSMinVersion";
         tls_prefer_server_cipher_suites: bool => "" [Inert];
     }

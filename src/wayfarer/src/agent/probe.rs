@@ -1,0 +1,86 @@
+//! Looks at the machine of an agent that does not answer.
+
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use gossip_driver::PoolKind;
+use server::{HostProbe, HostSign};
+use tokio::net::{TcpStream, UdpSocket};
+
+use super::region::Region;
+
+/// Time for a machine to answer.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Asks machines by their own means: the kernel takes connections for a process that stands still, and says that a port is
+/// closed when nobody has it open.
+pub struct Machines(pub Arc<Region>);
+
+impl HostProbe for Machines {
+    fn probe(&self, agent: SocketAddr) -> BoxFuture<'_, HostSign> {
+        Box::pin(async move {
+            let members = self.0.gossip.members(PoolKind::Region);
+            let digest = members
+                .iter()
+                .filter_map(|member| member.digest.as_ref())
+                .find(|digest| digest.rpc_addr == Some(agent));
+            let http = digest.and_then(|digest| digest.http_addr);
+            tokio::select! {
+                biased;
+                () = port_is_closed(agent) => HostSign::Closed,
+                sign = takes_connections(http) => sign,
+                () = self.0.env.sleep(PATIENCE) => HostSign::Silent,
+            }
+        })
+    }
+}
+
+/// Waits for the machine to say that nobody has the port open; for ever when it does not.
+async fn port_is_closed(agent: SocketAddr) {
+    let any: SocketAddr = if agent.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
+    let asked = async {
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(agent).await?;
+        // Too short to be a packet of QUIC, so an agent that is there drops it.
+        socket.send(&[0]).await?;
+        socket.recv(&mut [0; 16]).await
+    };
+    match asked.await {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+        Ok(_) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Tells what becomes of a connection to the agent's API; waits for ever when nothing does.
+async fn takes_connections(http: Option<SocketAddr>) -> HostSign {
+    let Some(http) = http else { return std::future::pending().await };
+    match TcpStream::connect(http).await {
+        Ok(_) => HostSign::Stalled,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => HostSign::Closed,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_nobody_has_open_is_closed() {
+        let open = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let addr = open.local_addr().expect("its address");
+        let short = Duration::from_millis(100);
+        assert!(tokio::time::timeout(short, port_is_closed(addr)).await.is_err());
+        drop(open);
+        assert!(tokio::time::timeout(PATIENCE, port_is_closed(addr)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_api_that_listens_shows_that_the_agent_is_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("its address");
+        assert_eq!(takes_connections(Some(addr)).await, HostSign::Stalled);
+        drop(listener);
+        assert_eq!(takes_connections(Some(addr)).await, HostSign::Closed);
+    }
+}
