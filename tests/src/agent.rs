@@ -37,6 +37,8 @@ pub enum Kind {
     Dev,
     /// `agent -config`: a lasting server and client with a data directory.
     Lasting,
+    /// The same, but what it is and whom it joins is said by the test.
+    Member,
 }
 
 /// A running agent, or one between two lives. Dropping it ends everything that it started.
@@ -45,6 +47,7 @@ pub struct Agent {
     binary: PathBuf,
     kind: Kind,
     http: SocketAddr,
+    gossip: SocketAddr,
     child: Option<Child>,
 }
 
@@ -124,6 +127,7 @@ impl Agent {
             binary: binary.to_owned(),
             kind,
             http: (Ipv4Addr::LOCALHOST, ports[0]).into(),
+            gossip: (Ipv4Addr::LOCALHOST, ports[2]).into(),
             child: None,
             dir,
         };
@@ -134,14 +138,17 @@ impl Agent {
 
     fn configuration(&self, [http, rpc, serf]: [u16; 3], more: &str) -> String {
         let mut text = format!("ports {{\n  http = {http}\n  rpc  = {rpc}\n  serf = {serf}\n}}\n");
-        if let Kind::Lasting = self.kind {
+        if let Kind::Lasting | Kind::Member = self.kind {
             let data = self.data_dir();
             text += &format!(
-                "name = \"tested\"\ndata_dir = {data:?}\nbind_addr = \"127.0.0.1\"\n\
+                "data_dir = {data:?}\nbind_addr = \"127.0.0.1\"\n\
                  advertise {{\n  http = \"127.0.0.1\"\n  rpc  = \"127.0.0.1\"\n  serf = \"127.0.0.1\"\n}}\n\
-                 server {{\n  enabled          = true\n  bootstrap_expect = 1\n}}\nclient {{\n  enabled = true\n}}\n\
                  plugin \"raw_exec\" {{\n  config {{\n    enabled = true\n  }}\n}}\n"
             );
+        }
+        if let Kind::Lasting = self.kind {
+            text += "name = \"tested\"\nserver {\n  enabled          = true\n  bootstrap_expect = 1\n}\n\
+                     client {\n  enabled = true\n}\n";
         }
         text + more
     }
@@ -196,6 +203,12 @@ impl Agent {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where others find it: its port of gossip.
+    #[must_use]
+    pub fn gossip_addr(&self) -> SocketAddr {
+        self.gossip
     }
 
     /// Everything of this agent is below here.
