@@ -21,10 +21,10 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The configuration of a server.
+/// The configuration of a server. Elections take longer than by default: many processes share a small machine.
 pub fn server(name: &str, expect: usize, joins: Option<SocketAddr>, more: &str) -> String {
     format!(
-        "name = \"{name}\"\nserver {{\n  enabled          = true\n  bootstrap_expect = {expect}\n{}{more}}}\n",
+        "name = \"{name}\"\nserver {{\n  enabled          = true\n  bootstrap_expect = {expect}\n  raft_multiplier  = 4\n{}{more}}}\n",
         join_block(joins)
     )
 }
@@ -115,7 +115,8 @@ impl Region {
 
     /// Counts the nodes that take work.
     pub fn ready_nodes(&self) -> usize {
-        let answers = self.servers.iter().map(|server| http::request(server.addr(), "GET", "/v1/nodes", None));
+        let answers =
+            self.servers.iter().map(|server| http::request(server.addr(), "GET", "/v1/nodes", None));
         let Some(nodes) = answers.flatten().find(|answer| answer.status == 200) else { return 0 };
         let nodes = nodes.json();
         nodes.as_array().map_or(0, |nodes| nodes.iter().filter(|node| node["Status"] == "ready").count())

@@ -52,11 +52,8 @@ pub fn open(env: &Env, options: &Options, dirs: &Dirs, ids: &Ids) -> anyhow::Res
     let own = match options.tls.rpc {
         true => {
             let tls = &options.tls;
-            let own = OwnFiles {
-                ca: tls.ca.clone(),
-                certificate: tls.certificate.clone(),
-                key: tls.key.clone(),
-            };
+            let own =
+                OwnFiles { ca: tls.ca.clone(), certificate: tls.certificate.clone(), key: tls.key.clone() };
             let credentials = own.load(&identity, &[], now).context("the tls block can not be used")?;
             Some((own, credentials))
         }

@@ -28,12 +28,8 @@ const KEYS_EVERY: Duration = Duration::from_secs(5);
 /// Follows gossip until the agent stops.
 pub async fn run(region: Arc<Region>) {
     let mut events = region.gossip.subscribe();
-    let mut feed = Feed {
-        region: region.clone(),
-        since: BTreeMap::new(),
-        kept: Told::default(),
-        keys_asked: None,
-    };
+    let mut feed =
+        Feed { region: region.clone(), since: BTreeMap::new(), kept: Told::default(), keys_asked: None };
     feed.say_everything().await;
     let env = region.env.clone();
     loop {
@@ -213,13 +209,16 @@ fn word_of(status: Status) -> GossipWord {
 }
 
 fn log(pool: PoolKind, change: &Change) {
-    let name = |member: &Member| member.digest.as_ref().map_or_else(String::new, |digest| digest.name.clone());
+    let name =
+        |member: &Member| member.digest.as_ref().map_or_else(String::new, |digest| digest.name.clone());
     match change {
         Change::Joined(member) => {
             tracing::debug!(%pool, name = name(member), addr = %member.addr, "member joined");
         }
         Change::Returned(member) => tracing::info!(%pool, name = name(member), "member is there after all"),
-        Change::Failed(member) => tracing::warn!(%pool, name = name(member), addr = %member.addr, "member failed"),
+        Change::Failed(member) => {
+            tracing::warn!(%pool, name = name(member), addr = %member.addr, "member failed")
+        }
         Change::Left(member) => tracing::info!(%pool, name = name(member), "member left"),
         Change::Suspected(member) => tracing::debug!(%pool, name = name(member), "member is not heard"),
         Change::Updated(member) => tracing::debug!(%pool, name = name(member), "member says something else"),

@@ -6,7 +6,8 @@ use anyhow::Context;
 use futures_util::future::BoxFuture;
 use gossip_core::{Digest, Flags, Incarnation, Me, MemberId, Role};
 use gossip_driver::{
-    Config, Driver, GossipKey, Handle, KeyRing, Located, NoStore, PAYLOAD_MAX, Pool, PoolKind, Store, SyncBy, Udp,
+    Config, Driver, GossipKey, Handle, KeyRing, Located, NoStore, PAYLOAD_MAX, Pool, PoolKind, Store, SyncBy,
+    Udp,
 };
 use join::{AuthMode, HandedKeys, RegionKey};
 use runtime::Env;
@@ -117,7 +118,9 @@ impl Region {
     /// Puts other keys in place, where they are others.
     pub(super) async fn replace_gossip_keys(&self, keys: &HandedKeys) {
         for kind in PoolKind::ALL {
-            let Some(ring) = ring(keys, kind).filter(|_| !self.gossip.members(kind).is_empty()) else { continue };
+            let Some(ring) = ring(keys, kind).filter(|_| !self.gossip.members(kind).is_empty()) else {
+                continue;
+            };
             if let Err(error) = self.gossip.replace_keys(kind, ring).await {
                 tracing::debug!(%error, %kind, "keys are not replaced");
             }
@@ -164,7 +167,8 @@ struct Lives {
 impl Store for Lives {
     fn persist(&self, incarnation: Incarnation) -> BoxFuture<'static, io::Result<()>> {
         let path = self.path.clone();
-        let written = self.env.spawn_blocking(move || identity::replace(&path, &format!("{}\n", incarnation.0)));
+        let written =
+            self.env.spawn_blocking(move || identity::replace(&path, &format!("{}\n", incarnation.0)));
         Box::pin(async move {
             let written = written.await.map_err(io::Error::other)?;
             written.map_err(io::Error::other)

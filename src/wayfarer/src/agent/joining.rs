@@ -81,15 +81,14 @@ fn pending(region: &Region) -> anyhow::Result<Option<Found>> {
 }
 
 /// Joins or founds, for as long as it takes. A user may name further addresses meanwhile.
-async fn join(
-    region: &Arc<Region>,
-    own: Option<&Credentials>,
-) -> anyhow::Result<(Kept, Option<Found>)> {
+async fn join(region: &Arc<Region>, own: Option<&Credentials>) -> anyhow::Result<(Kept, Option<Found>)> {
     let mut addresses = region.addresses.subscribe();
     loop {
         let named = addresses.borrow_and_update().clone();
         if named.is_empty() && region.config.expect == 0 {
-            tracing::warn!("this agent is told neither whom to join nor to found a region; it waits for `server join`");
+            tracing::warn!(
+                "this agent is told neither whom to join nor to found a region; it waits for `server join`"
+            );
             addresses.changed().await.context("the agent is stopping")?;
             continue;
         }

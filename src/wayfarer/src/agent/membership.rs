@@ -294,11 +294,7 @@ impl Membership for View {
         regions.into_iter().collect()
     }
 
-    fn to_region(
-        &self,
-        region: String,
-        attempt: u32,
-    ) -> BoxFuture<'_, Result<Connection, MembershipError>> {
+    fn to_region(&self, region: String, attempt: u32) -> BoxFuture<'_, Result<Connection, MembershipError>> {
         Box::pin(async move {
             let wide = self.0.gossip.members(PoolKind::Wide);
             let there = |member: &&gossip_core::Member| {
@@ -386,12 +382,14 @@ impl Membership for View {
             Some(ring) => ring.origin == KeyOrigin::Configured,
             None => region.config.key.is_some(),
         };
-        let fingerprint = |pem: &str| Fingerprint::of_pem(pem).ok().map(|fingerprint| fingerprint.to_string());
+        let fingerprint =
+            |pem: &str| Fingerprint::of_pem(pem).ok().map(|fingerprint| fingerprint.to_string());
         let own = within.as_ref().and_then(|within| within.authority.as_ref());
         let own = own.and_then(|authority| fingerprint(authority.certificate_pem()));
-        let own = own.map(|fingerprint| TrustedAuthority { region: region.options.region.clone(), fingerprint });
+        let own =
+            own.map(|fingerprint| TrustedAuthority { region: region.options.region.clone(), fingerprint });
         let registry = Known(region.clone());
-        let others = within.is_some().then(|| join::Registry::regions(&registry)).unwrap_or_default();
+        let others = within.as_ref().map_or_else(Vec::new, |_| join::Registry::regions(&registry));
         let others = others.iter().filter_map(|(region, pem)| {
             Some(TrustedAuthority { region: region.to_string(), fingerprint: fingerprint(pem)? })
         });

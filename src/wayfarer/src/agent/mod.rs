@@ -136,8 +136,12 @@ fn reload(agent: &Agent) {
     eprintln!("==> Caught signal: hangup");
     eprintln!("==> Reloading agent configuration...");
     match agent.reload() {
-        Ok(()) => tracing::info!("certificates of the tls block are read again; other settings are at the next start"),
-        Err(error) => tracing::error!(error, "the configuration can not be reloaded; what was in use stays so"),
+        Ok(()) => tracing::info!(
+            "certificates of the tls block are read again; other settings are at the next start"
+        ),
+        Err(error) => {
+            tracing::error!(error, "the configuration can not be reloaded; what was in use stays so")
+        }
     }
 }
 

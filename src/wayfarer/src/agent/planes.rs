@@ -54,7 +54,10 @@ async fn serve(region: Arc<Region>, opened: Opened, streams: mpsc::Sender<Stream
             Incoming::Request(request) if keyring::takes(&request.body) => {
                 let (region, connection) = (region.clone(), connection.clone());
                 let env = region.env.clone();
-                env.spawn("keyring-answer", async move { keyring::answer(&region, &connection, request).await });
+                env.spawn(
+                    "keyring-answer",
+                    async move { keyring::answer(&region, &connection, request).await },
+                );
             }
             Incoming::Request(request) => {
                 let Some(server) = region.server.clone().filter(|_| connection.plane() == Plane::Rpc) else {

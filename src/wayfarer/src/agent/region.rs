@@ -267,7 +267,8 @@ impl Registry for Known {
     ) -> BoxFuture<'_, Result<(), TrustRegionError>> {
         Box::pin(async move {
             let failed = |reason: String| TrustRegionError { region: region.clone(), reason };
-            let server = self.0.server.as_ref().ok_or_else(|| failed("this agent is no server".to_owned()))?;
+            let server =
+                self.0.server.as_ref().ok_or_else(|| failed("this agent is no server".to_owned()))?;
             let row = TrustedRegion {
                 name: region.as_str().into(),
                 authorities: pem,

@@ -35,10 +35,7 @@ pub(super) fn options(raw: &RawAgent, warnings: &mut Vec<String>) -> Result<Join
     })
 }
 
-fn addresses<'a>(
-    lists: impl Iterator<Item = &'a Option<Added>>,
-    warnings: &mut Vec<String>,
-) -> Vec<String> {
+fn addresses<'a>(lists: impl Iterator<Item = &'a Option<Added>>, warnings: &mut Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for address in lists.flatten().flat_map(|list| &list.0) {

@@ -303,7 +303,8 @@ fn flags_and_blocks_name_whom_to_join() {
     assert_eq!(options.join.addresses, ["c", "d", "e", "b", "a:4647", "f"]);
     assert_eq!(options.join.token.as_deref(), Some("hush"));
     assert!(!options.shown.to_string().contains("hush"));
-    let cloud = "data_dir = \"/d\"\nserver {\n  enabled = true\n  retry_join = [\"provider=aws tag_key=x\"]\n}\n";
+    let cloud =
+        "data_dir = \"/d\"\nserver {\n  enabled = true\n  retry_join = [\"provider=aws tag_key=x\"]\n}\n";
     let options = load_text(cloud).expect("works");
     assert!(options.join.addresses.is_empty());
     assert!(options.warnings.iter().any(|warning| warning.contains("provider=aws")));
