@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{Client, Config, SESSION_HEADER, ServerAddr, Servers, Session, fingerprint};
+use client::{Client, Config, Contact, SESSION_HEADER, ServerAddr, Servers, Session, fingerprint};
 use model::{AllocId, AllocRecord, Capacity, ClientStatus, DesiredStatus, Job, JobKey, NodeId, Timestamp};
 use parking_lot::Mutex;
 use protocol::{
@@ -473,6 +473,7 @@ async fn links_that_are_cut_one_way_are_found_out_and_heal() {
     let servers = [1, 2].map(|number| world.server(number));
     let mut node = world.client(&[1, 2]);
     let first = node.server_other_than(None).await;
+    until!(|| *node.client.contact().borrow() == Contact::Held).await;
     world.links.cut(addr(first), addr(9));
     let cut = Instant::now();
     let second = node.server_other_than(Some(first)).await;
