@@ -106,17 +106,16 @@ fn health(api: &Api) -> Result<Reply, HttpError> {
     let health = server.autopilot_health();
     let peers = servers(server);
     let leader = peers.iter().find(|peer| peer.leader).map(|peer| peer.id.clone()).unwrap_or_default();
+    let mut all: Vec<_> =
+        health.iter().flat_map(|health| &health.servers).map(|one| server_health(api, one)).collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
     let response = AutopilotHealth {
         failure_tolerance: health
             .as_ref()
             .map_or(0, |health| i64::try_from(health.failure_tolerance).unwrap_or(i64::MAX)),
         healthy: health.as_ref().is_some_and(|health| health.healthy),
         leader,
-        servers: health
-            .iter()
-            .flat_map(|health| &health.servers)
-            .map(|one| server_health(api, one))
-            .collect(),
+        servers: all,
         voters: peers.into_iter().filter(|peer| peer.voter).map(|peer| peer.id).collect(),
     };
     if response.healthy {
