@@ -177,8 +177,12 @@ fn many(agent: &Agent, allocations: u64) {
         let (answer, took) = wait::timed(|| agent.ask("GET", path, None));
         row(&format!("  GET {path}, {:.1} MB", answer.body.len() as f64 / 1e6), &millis(took));
     }
-    let (_, took) = wait::timed(|| agent.command(&["job", "status", "many"]));
-    row("  wayfarer job status many", &millis(took));
+    let nodes = agent.get("/v1/nodes");
+    let node = nodes[0]["ID"].as_str().unwrap_or_default().to_owned();
+    for command in [["job", "status", "many"], ["job", "allocs", "many"], ["node", "status", node.as_str()]] {
+        let (_, took) = wait::timed(|| agent.command(&command));
+        row(&format!("  wayfarer {}", command[..2].join(" ")), &millis(took));
+    }
     let rss = process::rss_kib(agent.pid()).unwrap_or(0) as f64 / 1024.0;
     row("  agent (resident)", &format!("{rss:.1} MB"));
 }
