@@ -2,9 +2,13 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::log::{MarkSync, MemoryDisk};
 
-const HEARTBEAT: Duration = Duration::from_millis(50);
-const ELECTION_MIN: Duration = Duration::from_millis(150);
-const ELECTION_MAX: Duration = Duration::from_millis(300);
+/// A sign of life that is not answered within this time counts for nothing, so it must be longer than a round trip and a
+/// busy processor's pause.
+const HEARTBEAT: Duration = Duration::from_millis(80);
+/// A follower stands for election when it has heard nothing for the leader's lease, which is the longer of the two, and
+/// then for a time between them: 640 to 800 ms. The distance keeps two from standing at the same moment.
+const ELECTION_MIN: Duration = Duration::from_millis(240);
+const ELECTION_MAX: Duration = Duration::from_millis(400);
 const SNAPSHOT_THRESHOLD: u64 = 8192;
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(120);
 const TRAILING_LOGS: u64 = 10240;
@@ -14,11 +18,11 @@ const ENTRY_BYTES_MAX: usize = 64 << 20;
 /// What a configuration file may say. All optional, nothing trusted.
 #[derive(Clone, Debug, Default)]
 pub struct RawConfig {
-    /// Time between a leader's signs of life. 50 ms; raise it together with the election timeouts on slow links.
+    /// Time between a leader's signs of life. 80 ms; raise it together with the election timeouts on slow links.
     pub heartbeat: Option<Duration>,
-    /// The shortest wait before an election. 150 ms; at least three heartbeats.
+    /// The shortest wait before an election. 240 ms; at least three heartbeats.
     pub election_min: Option<Duration>,
-    /// The longest wait before an election, and the leader's lease. 300 ms.
+    /// The longest wait before an election, and the leader's lease. 400 ms.
     pub election_max: Option<Duration>,
     /// Entries after which a snapshot is due (`raft_snapshot_threshold`). 8192.
     pub snapshot_threshold: Option<u64>,
@@ -30,6 +34,19 @@ pub struct RawConfig {
     pub entry_bytes_max: Option<usize>,
     /// When the mark is synced. [`MarkSync::Behind`] unless said otherwise.
     pub mark_sync: Option<MarkSync>,
+}
+
+impl RawConfig {
+    /// Sets the times as Nomad's `raft_multiplier` does: 1 is for servers that are near each other and have processors of
+    /// their own, up to 10 for slow or far ones. A leader's death is noticed after up to 800 ms times this.
+    #[must_use]
+    pub fn with_multiplier(mut self, multiplier: u32) -> Self {
+        let multiplier = multiplier.clamp(1, 10);
+        self.heartbeat = Some(HEARTBEAT * multiplier);
+        self.election_min = Some(ELECTION_MIN * multiplier);
+        self.election_max = Some(ELECTION_MAX * multiplier);
+        self
+    }
 }
 
 /// Where log, vote and snapshots go.
@@ -188,6 +205,16 @@ mod tests {
         assert_eq!(config.election_min, Duration::from_millis(600));
         assert_eq!(config.election_max, Duration::from_millis(1200));
         assert!(config.for_openraft().validate().is_ok());
+    }
+
+    #[test]
+    fn a_multiplier_stretches_all_times_alike() {
+        let config = check(&RawConfig::default().with_multiplier(5)).expect("it fits");
+        assert_eq!((config.heartbeat, config.election_max), (HEARTBEAT * 5, ELECTION_MAX * 5));
+        assert_eq!(
+            check(&RawConfig::default().with_multiplier(99)).expect("it fits").heartbeat,
+            HEARTBEAT * 10
+        );
     }
 
     #[test]

@@ -119,7 +119,65 @@ async fn compare(inner: &Inner, index: u64, hash: Hash) {
 
 #[cfg(test)]
 mod tests {
+    use raft::{ClusterMarker, IoMode, MemoryDisk, RawConfig, Storage};
+    use runtime::{Env, Shutdown};
+    use transport::{Boot, EndpointSecret, Identity, Region, Role, TokioHost, memory};
+
     use super::*;
+    use crate::{Heartbeats, Life, Replica, Server};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_that_differs_from_the_leader_stops_itself() {
+        let server = alone().await;
+        let inner = &server.inner;
+        let deadline = inner.env.now() + Duration::from_secs(20);
+        while inner.hub.snapshot().autopilot_config().modify_index == 0 {
+            assert!(inner.env.now() < deadline, "the leader has begun");
+            inner.env.sleep(Duration::from_millis(5)).await;
+        }
+        let own = inner.raft.with_state(|machine| machine.store().chain().window().next_back());
+        let (index, hash) = own.expect("a leader begins with commands");
+        compare(inner, index, hash).await;
+        assert_eq!(*server.fault().borrow(), None, "the same state is no fault");
+        compare(inner, index, Hash([7; 32])).await;
+        let fault = server.fault().borrow().clone().expect("it must not go on");
+        assert_eq!((fault.exit_code(), fault), (75, Fault::Diverged { index }));
+        assert!(server.submit(&protocol::Command::ReconcileSummaries).await.is_err());
+    }
+
+    /// A region of one server, which leads soon.
+    async fn alone() -> Server {
+        let env = Env::real(Shutdown::new());
+        let links = Arc::new(memory::Switchboard::new(Duration::ZERO));
+        let network = memory::Network::new(links, Arc::new(TokioHost));
+        let node_id = transport::NodeId([1; 16]);
+        let region = Region::new("global").expect("a name");
+        let identity = Identity { role: Role::Server, region, node_id, name: "one".to_owned() };
+        let addr = "127.0.0.1:0".parse().expect("an address");
+        let secret = EndpointSecret::from_bytes([1; 32]);
+        let config =
+            transport::Config::check(addr, secret, &transport::RawConfig::default()).expect("it fits");
+        let agent = memory::Agent { identity, authority: "ours".to_owned(), boot: Boot(1), config };
+        let bound = network.attach(agent).erase();
+        let rpc_addr = bound.transport.local_addr();
+        let me = Replica { node_id, life: Life::FIRST, name: "one.global".to_owned(), rpc_addr };
+        let storage = Storage::Memory(MemoryDisk::new());
+        let raft = raft::Config::check(&RawConfig::default(), storage, IoMode::Thread).expect("it fits");
+        let config = crate::Config {
+            region: "global".to_owned(),
+            name: "one".to_owned(),
+            datacenter: "dc1".to_owned(),
+            heartbeats: Heartbeats::default(),
+            bootstrap_expect: 1,
+            autopilot: model::AutopilotConfig::default(),
+            thresholds: control::collection::Thresholds::EVERYTHING,
+            gc_interval: Duration::from_secs(3_600),
+            event_buffer: 10,
+        };
+        let server = Server::start(&env, config, raft, me.clone(), bound.transport).await.expect("it starts");
+        server.found(&[me], ClusterMarker(1)).await.expect("it is empty");
+        server
+    }
 
     #[test]
     fn a_session_that_was_replaced_is_closed_and_opened() {

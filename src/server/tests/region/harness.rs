@@ -101,7 +101,12 @@ pub struct Cluster {
 impl Cluster {
     /// Starts three servers, of which the first founds the region.
     pub async fn of_three(net: Net) -> Self {
-        let mut cluster = Self::empty(net, RawConfig::default());
+        Self::of_three_with(net, patient()).await
+    }
+
+    /// Starts three servers with other times.
+    pub async fn of_three_with(net: Net, raw: RawConfig) -> Self {
+        let mut cluster = Self::empty(net, raw);
         for number in 1..=3 {
             cluster.start(number).await.expect("an empty server starts");
         }
@@ -303,6 +308,11 @@ async fn accept(env: Env, server: Server, mut acceptor: Acceptor) {
             Plane::Federation | Plane::Join => {}
         }
     }
+}
+
+/// Times for a machine on which many tests run at once.
+pub fn patient() -> RawConfig {
+    RawConfig::default().with_multiplier(3)
 }
 
 /// A command that leaves a trace by name.

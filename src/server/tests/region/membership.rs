@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::{Cluster, Net, has, namespace, until};
-use raft::RawConfig;
 use runtime::{Env, Shutdown};
 use server::{Life, MemberStatus, StartError};
 use transport::{Expect, Plane, Role};
@@ -103,7 +102,7 @@ async fn a_server_that_moved_is_found_where_it_is() {
 async fn a_server_whose_log_was_damaged_begins_another_life() {
     let dir = tempfile::tempdir().expect("a directory");
     let (log, life) = (dir.path().join("raft"), dir.path().join("life"));
-    let mut cluster = Cluster::empty(Net::memory(), RawConfig::default());
+    let mut cluster = Cluster::empty(Net::memory(), harness::patient());
     cluster.keep_on_disk(3, log.clone());
     cluster.set_life(3, Life::keep(&life).expect("it is made"));
     for number in 1..=3 {
