@@ -39,8 +39,10 @@ mod ticks;
 type Inner = openraft::Raft<Types, Machine>;
 
 /// A fresh leader holds proposals back until a quorum has confirmed its lease; this is how long a proposal waits
-/// between two tries. The whole wait is bounded by the longest election timeout.
+/// between two tries. The whole wait is bounded by so many of the longest election timeout: by then another one leads,
+/// or the others starve for processor time and will confirm it when they get some.
 const LEASE_RETRY: Duration = Duration::from_millis(2);
+const LEASE_WAITS: u32 = 4;
 /// Entries since the last snapshot, in thresholds, that make one due before its time: at a hundred thousand commands
 /// a second the log would otherwise outgrow memory between two looks.
 const SNAPSHOT_EARLY_FACTOR: u64 = 16;
@@ -241,7 +243,7 @@ impl<S: StateMachine> Raft<S> {
         if command.len() > max {
             return Err(ProposeError::TooLarge { size: command.len(), max });
         }
-        let deadline = self.shared.env.now() + self.shared.config.election_max;
+        let deadline = self.shared.env.now() + self.shared.config.election_max * LEASE_WAITS;
         loop {
             match self.shared.raft.client_write(Command(command.clone())).await {
                 Ok(written) => {

@@ -8,7 +8,7 @@ use openraft::{
     error::{ClientWriteError, Fatal, ForwardReason, RaftError},
 };
 
-use super::{LEASE_RETRY, Raft};
+use super::{LEASE_RETRY, LEASE_WAITS, Raft};
 use crate::{
     error::ChangeError,
     machine::StateMachine,
@@ -93,7 +93,7 @@ impl<S: StateMachine> Raft<S> {
     }
 
     async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<u64, ChangeError> {
-        let deadline = self.shared.env.now() + self.shared.config.election_max;
+        let deadline = self.shared.env.now() + self.shared.config.election_max * LEASE_WAITS;
         loop {
             let error = match self.shared.raft.change_membership(change.clone(), false).await {
                 Ok(written) => return Ok(written.log_id.index),
