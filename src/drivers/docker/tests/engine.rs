@@ -187,7 +187,7 @@ async fn an_abandoned_command_ends() {
     let task = stage.task("beside", shell("while true; do sleep 0.1; done"));
     let driver = stage.driver(&json!({}));
     driver.start(task.clone()).await.expect("it starts");
-    let line = "touch /alloc/begun; sleep 2; touch /alloc/went-on";
+    let line = "touch /alloc/begun; sleep 8; touch /alloc/went-on";
     let request =
         ExecRequest { command: vec!["/bin/sh".into(), "-c".into(), line.into()], tty: false, size: None };
     let ((_send, input), (output, _outputs)) = (mpsc::channel(1), mpsc::channel(1));
@@ -199,7 +199,7 @@ async fn an_abandoned_command_ends() {
             () = begun => {}
         }
     }
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
     assert!(!task.dirs.alloc_shared.join("went-on").exists(), "it went on");
     assert_eq!(driver.inspect(&task.id).map(|status| status.state), Some(TaskState::Running));
     driver.destroy(&task.id, true).await.expect("it can be removed");
