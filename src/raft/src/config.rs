@@ -32,7 +32,7 @@ pub struct RawConfig {
     pub trailing_logs: Option<u64>,
     /// The largest command. 64 MiB.
     pub entry_bytes_max: Option<usize>,
-    /// When the mark is synced. [`MarkSync::Behind`] unless said otherwise.
+    /// When the mark is synced. [`MarkSync::BeforeAck`] unless said otherwise.
     pub mark_sync: Option<MarkSync>,
 }
 
@@ -139,7 +139,7 @@ impl Config {
             snapshot_interval: raw.snapshot_interval.unwrap_or(SNAPSHOT_INTERVAL),
             trailing_logs: raw.trailing_logs.unwrap_or(TRAILING_LOGS),
             entry_bytes_max: raw.entry_bytes_max.unwrap_or(ENTRY_BYTES_MAX),
-            mark_sync: raw.mark_sync.unwrap_or(MarkSync::Behind),
+            mark_sync: raw.mark_sync.unwrap_or(MarkSync::BeforeAck),
         };
         for (option, zero) in [
             ("heartbeat", config.heartbeat.as_millis() == 0),

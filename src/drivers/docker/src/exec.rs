@@ -18,6 +18,10 @@ use crate::engine::{ASK, Engine, EngineError};
 const POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// How often. The output of a command ends with the command, or when it has closed both; then it may run on.
 const POLLS_MAX: u32 = 1000;
+/// How often the processes of a command are looked for before they are killed.
+const ROUNDS_MAX: u32 = 10;
+/// How often the engine is asked for the process of a command that is to be killed: for about half a minute.
+const STARTS_MAX: u32 = 60;
 /// How often the size of a terminal is set until the engine knows the terminal.
 const RESIZES_MAX: u32 = 20;
 
@@ -56,15 +60,15 @@ impl Exec<'_> {
         let created =
             self.engine.call(ASK, |client| async move { client.create_exec(container, options).await });
         let exec = created.await.map_err(failed)?.id;
+        // From here on, whoever stops waiting may leave a command that has to be killed.
+        let mut abandoned =
+            Abandoned { env: self.env, engine: self.engine, exec: Some(exec.clone()), container };
         let start = StartExecOptions { detach: false, tty: request.tty, output_capacity: None };
         let started = self.engine.call(ASK, |client| {
             let exec = exec.clone();
             async move { client.start_exec(&exec, Some(start)).await }
         });
         let attached = started.await.map_err(failed)?;
-        // From here on, whoever stops waiting leaves a command that has to be killed.
-        let mut abandoned =
-            Abandoned { env: self.env, engine: self.engine, exec: Some(exec.clone()), container };
         let StartExecResults::Attached { output, input } = attached else {
             return Err(ExecTaskError::Start {
                 message: "the engine did not attach to the command".to_owned(),
@@ -195,15 +199,30 @@ impl Drop for Abandoned<'_> {
         let Some(exec) = self.exec.take() else { return };
         let (engine, container, env) = (self.engine.clone(), self.container.to_owned(), self.env.clone());
         self.env.spawn("docker-exec-kill", async move {
-            let seen = engine.call(ASK, |client| async move { client.inspect_exec(&exec).await }).await;
-            let running = seen.ok().filter(|seen| seen.running.unwrap_or(false));
-            let pid = running.and_then(|seen| seen.pid).and_then(|pid| u32::try_from(pid).ok());
-            if let Some(pid) = pid.filter(|pid| *pid > 1) {
+            if let Some(pid) = pid_of(&env, &engine, &exec).await {
                 // It is gone already, or not ours to kill.
                 let _ = env.spawn_blocking(move || kill_tree(pid, &container)).await;
             }
         });
     }
+}
+
+/// Finds the process of a command that was asked for. None when it has ended, or did not begin in time. The engine
+/// knows the process only after the command has begun to run: on a busy machine, a good while after.
+async fn pid_of(env: &Env, engine: &Engine, exec: &str) -> Option<u32> {
+    let mut backoff = Backoff::new(POLL.0, POLL.1);
+    let mut rng = env.rng();
+    for _ in 0..STARTS_MAX {
+        let seen = engine.call(ASK, |client| async move { client.inspect_exec(exec).await }).await.ok()?;
+        if seen.exit_code.is_some() && !seen.running.unwrap_or(false) {
+            return None;
+        }
+        if let Some(pid) = seen.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 1) {
+            return Some(pid);
+        }
+        env.sleep(backoff.next_wait(&mut rng)).await;
+    }
+    None
 }
 
 /// Kills a process and what it started, as far as their control groups say that they belong to the container. The
@@ -212,16 +231,29 @@ fn kill_tree(pid: u32, container: &str) {
     let belongs = |pid: u32| {
         std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(container))
     };
-    let found: Vec<ProcessId> = process::tree(pid)
-        .into_iter()
-        .chain([pid])
-        .filter_map(|pid| ProcessId::of(pid).ok().filter(|found| belongs(found.pid)))
-        .collect();
-    // All are stopped before any is killed, so that no shell goes on with its next command.
-    for signal in [rustix::process::Signal::STOP, rustix::process::Signal::KILL] {
-        for process in &found {
-            // It ended by itself.
-            let _ = process.signal(signal);
+    let mut found: Vec<ProcessId> = Vec::new();
+    // All are stopped before any is killed, so that no shell goes on with its next command; what was started meanwhile
+    // is found by looking again.
+    for _ in 0..ROUNDS_MAX {
+        let new: Vec<ProcessId> = [pid]
+            .into_iter()
+            .chain(process::tree(pid))
+            .filter(|pid| !found.iter().any(|known| known.pid == *pid))
+            .filter_map(|pid| ProcessId::of(pid).ok().filter(|found| belongs(found.pid)))
+            .collect();
+        if new.is_empty() {
+            break;
         }
+        for process in new {
+            if !found.iter().any(|known| known.pid == process.pid) {
+                // An error says that it ended by itself.
+                let _ = process.signal(rustix::process::Signal::STOP);
+                found.push(process);
+            }
+        }
+    }
+    for process in &found {
+        // It ended by itself.
+        let _ = process.signal(rustix::process::Signal::KILL);
     }
 }

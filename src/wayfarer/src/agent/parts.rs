@@ -21,10 +21,6 @@ use crate::config::{ClientOptions, Options, ServerOptions};
 /// Time between two looks at the drivers.
 const DRIVER_PERIOD: Duration = Duration::from_secs(30);
 
-/// Times of elections and signs of life at a multiplier of one, as `raft` has them.
-const HEARTBEAT: Duration = Duration::from_millis(50);
-const ELECTION: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(300));
-
 /// What a server is started with.
 pub struct ServerParts<'a> {
     pub wanted: &'a ServerOptions,
@@ -45,16 +41,13 @@ pub async fn start_server(env: &Env, options: &Options, parts: ServerParts<'_>) 
         Some(root) => Storage::Directory(root.join("raft")),
         None => Storage::Memory(MemoryDisk::default()),
     };
-    let times = |time: Duration| (wanted.raft_multiplier > 1).then(|| time * wanted.raft_multiplier);
     let raw = raft::RawConfig {
-        heartbeat: times(HEARTBEAT),
-        election_min: times(ELECTION.0),
-        election_max: times(ELECTION.1),
         snapshot_threshold: wanted.snapshot_threshold,
         snapshot_interval: wanted.snapshot_interval,
         trailing_logs: wanted.trailing_logs,
         ..raft::RawConfig::default()
-    };
+    }
+    .with_multiplier(wanted.raft_multiplier);
     let raft_config = raft::Config::check(&raw, storage, IoMode::Thread)?;
     let mut life = match &root {
         Some(root) => Life::keep(&root.join("life"))?,
