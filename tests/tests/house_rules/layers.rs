@@ -69,7 +69,7 @@ const MAY_SEE: [(&str, &[&str]); 29] = [
     ("tests", &[]),
     ("wayfarer", EVERYTHING),
     ("chaos-sim", EVERYTHING),
-    ("chaos-cluster", &[]),
+    ("chaos-cluster", &["chaos-check", "model"]),
 ];
 
 /// The binary alone wires things together, and the simulation is a second binary of the same parts.
@@ -95,8 +95,18 @@ const KNOWN_BY_ONE: [(&str, &str); 14] = [
 ];
 
 /// Crates that decide and do nothing: without a runtime in their manifest they can not do otherwise.
-const PURE: [&str; 9] =
-    ["model", "hcl", "jobspec", "protocol", "state", "scheduler", "control", "gossip-core", "api-types"];
+const PURE: [&str; 10] = [
+    "model",
+    "hcl",
+    "jobspec",
+    "protocol",
+    "state",
+    "scheduler",
+    "control",
+    "gossip-core",
+    "api-types",
+    "chaos-check",
+];
 
 /// What would give a pure crate time, threads, sockets or chance.
 const IMPURE: [&str; 8] = ["tokio", "tokio-util", "hyper", "socket2", "nix", "rustix", "rand", "runtime"];
