@@ -151,6 +151,7 @@ fn judge(counts: &BTreeMap<String, (u32, u32)>) {
     }
     let (agree, all) = counts.values().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
     say(&format!("{text}{agree} of {all} recorded answers agree\n"));
+    assert!(all > 0, "nothing was compared");
     assert!(fallen.is_empty(), "see target/tmp/recorded:\n{}", fallen.join("\n"));
 }
 

@@ -134,7 +134,7 @@ fn to_object(mut members: Members, to: &Type) -> Result<Value, ConvertError> {
     let Type::Object(fields) = to else { return Ok(Value::Object(members)) };
     let missing: Vec<String> = fields
         .iter()
-        .filter(|(name, field)| field.optional.is_none() && !members.contains_key(*name))
+        .filter(|(name, field)| !field.optional && !members.contains_key(*name))
         .map(|(name, _)| format!("{name:?}"))
         .collect();
     match missing.len() {
@@ -144,13 +144,7 @@ fn to_object(mut members: Members, to: &Type) -> Result<Value, ConvertError> {
     }
     let mut converted = Vec::with_capacity(fields.len());
     for (name, field) in fields {
-        let given = members.shift_remove(name);
-        // A default stands in for null as well as for what is missing.
-        let value = match (given, &field.optional) {
-            (None | Some(Value::Null), Some(default)) => default.clone(),
-            (Some(value), _) => value,
-            (None, None) => Value::Null,
-        };
+        let value = members.shift_remove(name).unwrap_or(Value::Null);
         let value = value.convert(&field.kind).map_err(|e| e.within(format!("attribute {name:?}")))?;
         converted.push((name.clone(), value));
     }

@@ -32,8 +32,17 @@ pub enum Type {
 pub struct Field {
     /// Type of the value.
     pub kind: Type,
-    /// Whether it may be left out, and what stands in for it then.
-    pub optional: Option<Value>,
+    /// Whether it may be left out; null stands in for it then.
+    pub optional: bool,
+}
+
+/// What a type expression is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum TypeUse {
+    /// The type of a variable: every part of it is said.
+    Exact,
+    /// What `convert` converts to: parts may stay open, as `any` or as attributes that may be missing.
+    Constraint,
 }
 
 impl Type {
@@ -70,7 +79,7 @@ impl Type {
             Value::Object(members) => Type::Object(
                 members
                     .iter()
-                    .map(|(k, v)| (k.clone(), Field { kind: Type::of(v), optional: None }))
+                    .map(|(k, v)| (k.clone(), Field { kind: Type::of(v), optional: false }))
                     .collect(),
             ),
         }
@@ -109,7 +118,7 @@ fn unify_by_name(all: &[&Type]) -> Option<Type> {
         let mut fields = BTreeMap::new();
         for name in objects[0].keys() {
             let kinds: Vec<Type> = objects.iter().map(|o| o[name].kind.clone()).collect();
-            fields.insert(name.clone(), Field { kind: unify(&kinds)?, optional: None });
+            fields.insert(name.clone(), Field { kind: unify(&kinds)?, optional: false });
         }
         return Some(Type::Object(fields));
     }

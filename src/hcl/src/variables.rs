@@ -12,7 +12,7 @@ use crate::parse::{Dialect, parse_body, parse_expression};
 use crate::range::{Range, Source, Span};
 use crate::references::{Reference, references};
 use crate::syntax::{AttributeSyntax, BlockSyntax, Expr, ExprKind};
-use crate::types::Type;
+use crate::types::{Type, TypeUse};
 use crate::value::Value;
 
 /// Environment variables with this prefix set variables.
@@ -179,7 +179,7 @@ impl Variables {
         match expr {
             Ok(expr) => {
                 let mut evaluator = Evaluator::new(source, functions, Undeclared::Runtime, budget);
-                let kind = evaluator.type_of(&expr);
+                let kind = evaluator.type_of(&expr, TypeUse::Exact);
                 self.problems.append(&mut evaluator.problems);
                 kind
             }

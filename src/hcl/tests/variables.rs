@@ -51,7 +51,7 @@ fn texts_from_outside_become_what_the_variable_is() {
         ("bool", "true", "true"),
         ("list(string)", "[\"a\", 1]", "[\"a\",\"1\"]"),
         ("map(number)", "{ a = 1 }", "{\"a\":1}"),
-        ("object({ a = string, b = optional(number, 5) })", "{ a = 1 }", "{\"a\":\"1\",\"b\":5}"),
+        ("object({ a = string, b = number })", "{ a = 1, b = \"5\" }", "{\"a\":\"1\",\"b\":5}"),
         ("set(string)", "[\"b\", \"a\", \"b\"]", "[\"a\",\"b\"]"),
         ("tuple([string, number])", "[1, 2]", "[\"1\",2]"),
     ] {
@@ -59,6 +59,33 @@ fn texts_from_outside_become_what_the_variable_is() {
         inputs.vars = vec![("x".into(), text.into())];
         let body = evaluate(&inputs).unwrap_or_else(|e| panic!("{kind}: {e}"));
         assert_eq!(value_of(&body), wanted, "{kind}");
+    }
+}
+
+#[test]
+fn the_type_of_a_variable_is_exact() {
+    for (kind, wanted) in [
+        ("any", "The keyword \"any\" cannot be used in this type specification: an exact type is required."),
+        (
+            "list(any)",
+            "The keyword \"any\" cannot be used in this type specification: an exact type is required.",
+        ),
+        (
+            "object({ a = optional(string) })",
+            "Optional attribute modifier is only for type constraints, not for exact types.",
+        ),
+        (
+            "object({ a = optional(string, \"b\") })",
+            "Optional attribute modifier is only for type constraints, not for exact types.",
+        ),
+        ("optional(string)", "Keyword \"optional\" is valid only as a modifier for object type attributes."),
+    ] {
+        let inputs = inputs(&format!(
+            "variable \"x\" {{\n  type = {kind}\n  default = {{}}\n}}\njob \"j\" {{ v = var.x }}\n"
+        ));
+        let error = evaluate(&inputs).expect_err(kind);
+        let first = &error.list[0];
+        assert_eq!((first.summary.as_str(), first.detail.as_str()), ("Invalid type specification", wanted));
     }
 }
 

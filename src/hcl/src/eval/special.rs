@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Evaluator, Scope, Undeclared};
+use super::{Evaluator, Scope};
 use crate::syntax::{Call, Expr, ExprKind, Key};
-use crate::types::{Field, Type};
+use crate::types::{Field, Type, TypeUse};
 use crate::value::Value;
 
 impl Evaluator<'_> {
@@ -57,7 +57,7 @@ impl Evaluator<'_> {
     pub(super) fn call_convert(&mut self, call: &Call, scope: &Scope<'_>) -> Value {
         let Some(arguments) = self.exactly(call, &["value", "type"]) else { return Value::Unknown };
         let value = self.eval(&arguments[0], scope);
-        let Some(kind) = self.type_of(&arguments[1]) else { return Value::Unknown };
+        let Some(kind) = self.type_of(&arguments[1], TypeUse::Constraint) else { return Value::Unknown };
         match value.convert(&kind) {
             Ok(value) => value,
             Err(e) => {
@@ -94,13 +94,16 @@ impl Evaluator<'_> {
     }
 
     /// Reads an expression as a type: `list(string)`.
-    pub fn type_of(&mut self, expr: &Expr) -> Option<Type> {
+    pub fn type_of(&mut self, expr: &Expr, usage: TypeUse) -> Option<Type> {
         match &expr.kind {
             ExprKind::Traversal { root, steps, .. } if steps.is_empty() => match root.as_str() {
                 "bool" => Some(Type::Bool),
                 "string" => Some(Type::String),
                 "number" => Some(Type::Number),
-                "any" => Some(Type::Any),
+                "any" => match usage {
+                    TypeUse::Constraint => Some(Type::Any),
+                    TypeUse::Exact => self.bad_type("The keyword \"any\" cannot be used in this type specification: an exact type is required.".to_string(), expr),
+                },
                 "list" | "set" | "map" => {
                     let detail = format!("The {root} type constructor requires one argument specifying the element type.");
                     self.bad_type(detail, expr)
@@ -109,8 +112,8 @@ impl Evaluator<'_> {
                 "tuple" => self.bad_type("The tuple type constructor requires one argument specifying the element types as a list.".to_string(), expr),
                 other => self.bad_type(format!("The keyword {other:?} is not a valid type specification."), expr),
             },
-            ExprKind::Call(call) => self.type_call(call, expr),
-            ExprKind::Parens(inner) => self.type_of(inner),
+            ExprKind::Call(call) => self.type_call(call, expr, usage),
+            ExprKind::Parens(inner) => self.type_of(inner, usage),
             // `type = "string"`, as older files have it.
             ExprKind::Template(parts) => match parts.as_slice() {
                 [Expr { kind: ExprKind::Literal(Value::String(word)), .. }] => match word.as_str() {
@@ -134,7 +137,7 @@ impl Evaluator<'_> {
         None
     }
 
-    fn type_call(&mut self, call: &Call, expr: &Expr) -> Option<Type> {
+    fn type_call(&mut self, call: &Call, expr: &Expr, usage: TypeUse) -> Option<Type> {
         let [argument] = call.arguments.as_slice() else {
             return match call.name.as_str() {
                 "bool" | "string" | "number" | "any" => self.bad_type(
@@ -145,26 +148,30 @@ impl Evaluator<'_> {
             };
         };
         match call.name.as_str() {
-            "list" => self.type_of(argument).map(|t| Type::List(Box::new(t))),
-            "set" => self.type_of(argument).map(|t| Type::Set(Box::new(t))),
-            "map" => self.type_of(argument).map(|t| Type::Map(Box::new(t))),
+            "list" => self.type_of(argument, usage).map(|t| Type::List(Box::new(t))),
+            "set" => self.type_of(argument, usage).map(|t| Type::Set(Box::new(t))),
+            "map" => self.type_of(argument, usage).map(|t| Type::Map(Box::new(t))),
             "tuple" => match &argument.kind {
                 ExprKind::Tuple(items) => {
-                    items.iter().map(|i| self.type_of(i)).collect::<Option<Vec<_>>>().map(Type::Tuple)
+                    items.iter().map(|i| self.type_of(i, usage)).collect::<Option<Vec<_>>>().map(Type::Tuple)
                 }
                 _ => self.bad_type(
                     "Tuple type constructor requires a list of element types.".to_string(),
                     argument,
                 ),
             },
-            "object" => self.object_type(argument),
+            "object" => self.object_type(argument, usage),
+            "optional" => self.bad_type(
+                "Keyword \"optional\" is valid only as a modifier for object type attributes.".to_string(),
+                expr,
+            ),
             "bool" | "string" | "number" | "any" => self
                 .bad_type(format!("Primitive type keyword {:?} does not expect arguments.", call.name), expr),
             name => self.bad_type(format!("Keyword {name:?} is not a valid type constructor."), expr),
         }
     }
 
-    fn object_type(&mut self, argument: &Expr) -> Option<Type> {
+    fn object_type(&mut self, argument: &Expr, usage: TypeUse) -> Option<Type> {
         let ExprKind::Object(members) = &argument.kind else {
             return self.bad_type("Object type constructor requires a map whose keys are attribute names and whose values are the corresponding attribute types.".to_string(), argument);
         };
@@ -192,34 +199,31 @@ impl Evaluator<'_> {
                         .bad_type("Object constructor map keys must be attribute names.".to_string(), key);
                 }
             };
-            fields.insert(name, self.field(expr)?);
+            fields.insert(name, self.field(expr, usage)?);
         }
         Some(Type::Object(fields))
     }
 
-    fn field(&mut self, expr: &Expr) -> Option<Field> {
+    fn field(&mut self, expr: &Expr, usage: TypeUse) -> Option<Field> {
         let ExprKind::Call(call) = &expr.kind else {
-            return self.type_of(expr).map(|kind| Field { kind, optional: None });
+            return self.type_of(expr, usage).map(|kind| Field { kind, optional: false });
         };
-        match (call.name.as_str(), call.arguments.as_slice()) {
-            ("optional", [kind]) => {
-                self.type_of(kind).map(|kind| Field { kind, optional: Some(Value::Null) })
-            }
-            ("optional", [kind, default]) => {
-                let kind = self.type_of(kind)?;
-                let outer = std::mem::replace(&mut self.undeclared, Undeclared::Refused);
-                let value = self.eval(default, &Scope::root(&BTreeMap::new()));
-                self.undeclared = outer;
-                Some(Field { kind, optional: Some(value) })
-            }
-            ("optional", _) => self
-                .bad_type(
-                    "The optional modifier requires a type, and may have a default value.".to_string(),
-                    expr,
-                )
-                .map(|kind| Field { kind, optional: None }),
-            _ => self.type_of(expr).map(|kind| Field { kind, optional: None }),
+        if call.name != "optional" {
+            return self.type_of(expr, usage).map(|kind| Field { kind, optional: false });
         }
+        let detail = match (call.arguments.as_slice(), usage) {
+            ([], _) => "Optional attribute modifier requires the attribute type as its argument.",
+            (_, TypeUse::Exact) => {
+                "Optional attribute modifier is only for type constraints, not for exact types."
+            }
+            ([kind], TypeUse::Constraint) => {
+                return self.type_of(kind, usage).map(|kind| Field { kind, optional: true });
+            }
+            (_, TypeUse::Constraint) => {
+                "Optional attribute modifier expects only one argument: the attribute type."
+            }
+        };
+        self.bad_type(detail.to_string(), expr).map(|kind| Field { kind, optional: false })
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn decode(text: &str) -> Outcome {
         }
         rows.push(Value::object(header.iter().cloned().zip(record.into_iter().map(Value::string))));
     }
-    let field = Field { kind: Type::String, optional: None };
+    let field = Field { kind: Type::String, optional: false };
     let item = Type::Object(header.into_iter().map(|name| (name, field.clone())).collect());
     Ok(Value::List(item, rows))
 }
