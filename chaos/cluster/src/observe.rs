@@ -50,7 +50,8 @@ impl Observer {
     pub fn look(&mut self, known: Known) -> Observation {
         let servers = self.servers();
         self.learn_nodes();
-        let left: Vec<LeftOver> = if known.thorough { self.leftovers() } else { Vec::new() };
+        let rows = servers.iter().filter_map(|server| server.rows.as_ref()).max_by_key(|rows| rows.index);
+        let left = rows.filter(|_| known.thorough).map(|rows| self.leftovers(rows)).unwrap_or_default();
         Observation {
             at: known.at,
             phase: known.phase,
@@ -138,10 +139,11 @@ impl Observer {
         seen.collect()
     }
 
-    /// Control groups do not say on whose machine they are here, so only mounts are looked for while jobs run; both are
-    /// counted when everything was stopped.
-    fn leftovers(&self) -> Vec<LeftOver> {
-        let found = census::mounts(&self.cluster.root).into_iter();
+    /// Mounts of allocations that nobody knows. Those of known ones belong to their directories, which stay until they are
+    /// collected. Control groups do not say here on whose machine they are; they are counted when everything was stopped.
+    fn leftovers(&self, rows: &Rows) -> Vec<LeftOver> {
+        let is_known = |found: &census::Found| found.alloc.parse().is_ok_and(|id| rows.allocs.contains_key(&id));
+        let found = census::mounts(&self.cluster.root).into_iter().filter(|found| !is_known(found));
         let left = found.map(|found| LeftOver {
             kind: found.kind.into(),
             name: found.name.into(),
@@ -170,10 +172,10 @@ impl Observer {
         let seen = self.cluster.layout.all().filter(|agent| self.cluster.agent(*agent).boot > 0);
         let health = seen.map(|agent| {
             let pid = self.cluster.agent(agent).pid();
+            // Memory grows with what users write, and says nothing here.
             ProcessHealth {
                 agent: agent.to_string().into(),
                 panics: self.cluster.panics(agent),
-                memory: pid.and_then(process::memory),
                 files: pid.and_then(process::files),
                 ..ProcessHealth::default()
             }

@@ -66,14 +66,6 @@ fn started(pid: u32) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
-/// Resident memory in bytes.
-#[must_use]
-pub fn memory(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1_024)
-}
-
 /// Open files.
 #[must_use]
 pub fn files(pid: u32) -> Option<u64> {
