@@ -142,7 +142,8 @@ impl Observer {
     /// Mounts of allocations that nobody knows. Those of known ones belong to their directories, which stay until they are
     /// collected. Control groups do not say here on whose machine they are; they are counted when everything was stopped.
     fn leftovers(&self, rows: &Rows) -> Vec<LeftOver> {
-        let is_known = |found: &census::Found| found.alloc.parse().is_ok_and(|id| rows.allocs.contains_key(&id));
+        let is_known =
+            |found: &census::Found| found.alloc.parse().is_ok_and(|id| rows.allocs.contains_key(&id));
         let found = census::mounts(&self.cluster.root).into_iter().filter(|found| !is_known(found));
         let left = found.map(|found| LeftOver {
             kind: found.kind.into(),

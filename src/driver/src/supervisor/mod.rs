@@ -175,14 +175,15 @@ impl Supervisor {
     pub async fn recover(&self, id: TaskId, record: Record) -> Result<Supervised, ReachError> {
         let connection = connection::connect(&record.dir).await.ok();
         if connection.is_none() && read_exit(&record.dir).is_none() {
-            if record.boot_id.is_some() && record.boot_id != boot_id() {
-                return Err(ReachError::Rebooted);
-            }
-            if record.shim.is_alive() {
+            let rebooted = record.boot_id.is_some() && record.boot_id != boot_id();
+            if !rebooted && record.shim.is_alive() {
                 return Err(ReachError::Silent { pid: record.shim.pid });
             }
-            task::kill_remains(&record);
-            return Err(ReachError::Gone { dir: record.dir });
+            let dir = record.dir.clone();
+            // Nobody holds this launch any more, so nobody else will be told to destroy it.
+            let removed = self.env.spawn_blocking(move || task::remove_lost(&record, rebooted));
+            removed.await.expect("removing files does not panic");
+            return Err(if rebooted { ReachError::Rebooted } else { ReachError::Gone { dir } });
         }
         Ok(Supervised::watch(&self.env, id, record, connection, None))
     }

@@ -200,6 +200,18 @@ fn found_exit(record: &Record, told: Option<Exit>, now: i64) -> (ExitResult, i64
     (result, exit.at)
 }
 
+/// Removes what is left of a launch whose shim is gone: processes, unless the machine was started again and their numbers
+/// may be others', control groups, and the records, so that no later sweep has to know of it. Blocks.
+pub(super) fn remove_lost(record: &Record, rebooted: bool) {
+    if !rebooted {
+        kill_remains(record);
+    }
+    if record.cgroup.remove().is_ok() {
+        // What is left is found by the next census, and so are groups, by these records.
+        let _ = fs::remove_dir_all(&record.dir);
+    }
+}
+
 /// Kills what a lost shim left. Blocks.
 pub(super) fn kill_remains(record: &Record) {
     if let Some(group) = record.cgroup.kill_group() {

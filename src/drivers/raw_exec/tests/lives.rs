@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         println!("test an_exit_without_any_agent_is_told_to_the_next ... ok");
         a_task_does_not_outlive_its_shim().await;
         println!("test a_task_does_not_outlive_its_shim ... ok");
+        a_task_that_was_killed_with_its_agent_leaves_nothing().await;
+        println!("test a_task_that_was_killed_with_its_agent_leaves_nothing ... ok");
         a_task_that_takes_too_much_memory_is_said_to_have().await;
         println!("test a_task_that_takes_too_much_memory_is_said_to_have ... ok");
         a_user_is_become_and_may_be_denied().await;
@@ -175,6 +177,22 @@ async fn a_task_does_not_outlive_its_shim() {
     until(|| !main.is_alive()).await;
     driver.destroy(&started.handle.id, true).await.expect("it goes");
     assert!(driver.census().await.expect("it can be searched").is_empty());
+}
+
+async fn a_task_that_was_killed_with_its_agent_leaves_nothing() {
+    let root = tempfile::tempdir().expect("a directory");
+    let handle = killed_agent(root.path(), "exec sleep 1000");
+    for name in ["shim", "task"] {
+        let process: ProcessId = serde_json::from_value(handle.state[name].clone()).expect("a process");
+        let killed = Command::new("kill").args(["-9", &process.pid.to_string()]).status();
+        assert!(killed.expect("kill exists").success());
+        until(|| !process.is_alive()).await;
+    }
+    let driver = raw_exec(root.path());
+    assert!(!driver.census().await.expect("it can be searched").is_empty(), "its records are there");
+    driver.recover(handle).await.expect_err("nothing of it runs");
+    assert_eq!(driver.census().await.expect("it can be searched"), []);
+    assert_eq!(fs::read_dir(root.path().join("state")).expect("it is there").count(), 0, "records are left");
 }
 
 async fn a_task_that_takes_too_much_memory_is_said_to_have() {
