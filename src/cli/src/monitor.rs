@@ -261,8 +261,9 @@ impl Watch<'_> {
     }
 }
 
-/// Lists why something could not be placed, each line after `indent`.
-pub fn placement_failure(metric: &AllocMetric, indent: &str, scores: bool) -> String {
+/// Lists why something could not be placed, each line after `indent`; `full` adds how many nodes were looked at, by how
+/// much the nearest one missed, and scores.
+pub fn placement_failure(metric: &AllocMetric, indent: &str, full: bool) -> String {
     let mut lines = Vec::new();
     let mut add = |text: String| lines.push(format!("{indent}* {text}"));
     if metric.nodes_evaluated == 0 {
@@ -291,7 +292,14 @@ pub fn placement_failure(metric: &AllocMetric, indent: &str, scores: bool) -> St
     for dimension in &metric.quota_exhausted {
         add(format!("Quota limit hit {}", format::quoted(dimension)));
     }
-    if scores {
+    if full {
+        add(format!(
+            "{} nodes evaluated: {} excluded by filter, {} without room",
+            metric.nodes_evaluated, metric.nodes_filtered, metric.nodes_exhausted
+        ));
+        for miss in nearest_misses(metric) {
+            add(format!("Nearest miss: {miss}"));
+        }
         for score in &metric.score_meta_data {
             for (name, value) in &score.scores {
                 add(format!("Score {} = {value:.6}", format::quoted(&format!("{}.{name}", score.node_id))));
@@ -301,9 +309,34 @@ pub fn placement_failure(metric: &AllocMetric, indent: &str, scores: bool) -> St
     lines.join("\n")
 }
 
+/// Says by how much the nearest node missed, for each dimension that was short.
+pub fn nearest_misses(metric: &AllocMetric) -> Vec<String> {
+    let unit = |dimension: &str| match dimension {
+        "cpu" => "MHz",
+        "memory" | "disk" => "MiB",
+        _ => "",
+    };
+    let miss = |(dimension, by): (&String, &u64)| {
+        format!("{} short by {by} {}", format::quoted(dimension), unit(dimension)).trim_end().to_owned()
+    };
+    metric.nearest_miss.iter().map(miss).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_account_says_how_near_it_was() {
+        let metric: AllocMetric = sdk::types::from_slice(
+            br#"{"NodesEvaluated": 3, "NodesFiltered": 1, "NodesExhausted": 2, "DimensionExhausted": {"memory": 2},
+                "NearestMiss": {"memory": 120}}"#,
+        )
+        .expect("a metric");
+        let wanted = "* Resources exhausted on 2 nodes\n* Dimension \"memory\" exhausted on 2 nodes\n\
+            * 3 nodes evaluated: 1 excluded by filter, 2 without room\n* Nearest miss: \"memory\" short by 120 MiB";
+        assert_eq!(placement_failure(&metric, "", true), wanted);
+    }
 
     #[test]
     fn failures_to_place_read_as_scripts_know_them() {

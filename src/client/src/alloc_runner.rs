@@ -139,8 +139,8 @@ pub struct Start {
     pub job: Arc<Job>,
     /// What an earlier agent knew of its tasks.
     pub tasks: std::collections::BTreeMap<Text, TaskRow>,
-    /// The allocation whose place it takes on this node, until that is over.
-    pub after: Option<watch::Receiver<bool>>,
+    /// Those whose place it takes on this node, until they are over.
+    pub after: Vec<watch::Receiver<bool>>,
 }
 
 /// Begins to run an allocation, or takes it up again.
@@ -157,7 +157,7 @@ enum Event {
     Asked(Request),
     Noted(Note),
     LookAgain,
-    PredecessorOver,
+    PredecessorsOver,
     Stopped,
 }
 
@@ -177,7 +177,7 @@ struct Runner {
     verdict: Option<AllocHealth>,
     look_at: Option<Timestamp>,
     destroyed: Option<oneshot::Sender<()>>,
-    after: Option<watch::Receiver<bool>>,
+    after: Vec<watch::Receiver<bool>>,
 }
 
 /// How far a stop is: leaders, then main tasks, then sidecars.
@@ -257,7 +257,7 @@ impl Runner {
                 Event::Asked(request) => self.asked(request).await,
                 Event::Noted(note) => self.noted(note),
                 Event::LookAgain => {}
-                Event::PredecessorOver => self.after = None,
+                Event::PredecessorsOver => self.after.clear(),
                 Event::Stopped => return,
             }
             self.settle();
@@ -278,11 +278,13 @@ impl Runner {
                 None => std::future::pending().await,
             }
         };
-        let predecessor = async {
-            match &mut self.after {
+        let predecessors = async {
+            if self.after.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            for over in &mut self.after {
                 // A runner that is gone leaves nothing behind.
-                Some(over) => drop(over.wait_for(|over| *over).await),
-                None => std::future::pending().await,
+                drop(over.wait_for(|over| *over).await);
             }
         };
         let shutdown = self.context.env.shutdown();
@@ -291,7 +293,7 @@ impl Runner {
             () = shutdown.wait() => Event::Stopped,
             note = self.notes.recv() => note.map_or(Event::Stopped, Event::Noted),
             request = self.requests.recv() => request.map_or(Event::Stopped, Event::Asked),
-            () = predecessor => Event::PredecessorOver,
+            () = predecessors => Event::PredecessorsOver,
             () = again => Event::LookAgain,
         }
     }
@@ -535,7 +537,7 @@ impl Runner {
         }
         self.advance_stop();
         let mut gates = lifecycle::may_start(tasks, &self.states, self.stopping.is_some());
-        if self.after.is_some() {
+        if !self.after.is_empty() {
             gates.fill(false);
         }
         let gates: Arc<[bool]> = gates.into();

@@ -81,10 +81,12 @@ struct Allocs {
 }
 
 impl Allocs {
-    /// Finds the allocation on this node that holds what this one is to have: it must be over before this one starts.
-    fn predecessor(&self, alloc: &AllocRecord) -> Option<watch::Receiver<bool>> {
-        let previous = alloc.extra.as_ref()?.previous?;
-        Some(self.running.get(&previous)?.view.over.subscribe())
+    /// Finds the allocations on this node that hold what this one is to have: the one that it replaces and those that
+    /// make room for it. They must be over before this one starts.
+    fn predecessors(&self, alloc: &AllocRecord) -> Vec<watch::Receiver<bool>> {
+        let Some(extra) = &alloc.extra else { return Vec::new() };
+        let before = extra.previous.iter().chain(&extra.preempted);
+        before.filter_map(|id| Some(self.running.get(id)?.view.over.subscribe())).collect()
     }
 }
 
@@ -142,7 +144,7 @@ impl Client {
             let id = alloc.id;
             let key = (job.key.clone(), job.create_index, job.version);
             let job = allocs.jobs.entry(key).or_insert(job).clone();
-            let after = allocs.predecessor(&alloc);
+            let after = allocs.predecessors(&alloc);
             let handle = alloc_runner::spawn(&self.inner.context, Start { alloc, job, tasks, after });
             allocs.running.insert(id, handle);
             // The earlier agent may have been killed before it could tell how this one ended.
@@ -324,7 +326,7 @@ impl Client {
                         requests.push((handle.clone(), Request::Update(Box::new(Assigned { alloc, job }))));
                     }
                 } else if alloc.desired == DesiredStatus::Run && !alloc.client_status.is_terminal() {
-                    let after = allocs.predecessor(&alloc);
+                    let after = allocs.predecessors(&alloc);
                     let start = Start { alloc, job, tasks: BTreeMap::new(), after };
                     let id = start.alloc.id;
                     let handle = alloc_runner::spawn(&self.inner.context, start);

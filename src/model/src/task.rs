@@ -79,6 +79,37 @@ pub struct Lifecycle {
     pub sidecar: bool,
 }
 
+named_enum! {
+    /// Whether a task's cores must be of one NUMA node.
+    NumaAffinity {
+        /// They need not.
+        None = "none",
+        /// They should, where that can be had.
+        Prefer = "prefer",
+        /// They must.
+        Require = "require",
+    }
+}
+
+/// How close to each other a task's cores are to be.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct Numa {
+    /// `none`, `prefer` or `require`.
+    #[serde(rename = "Affinity")]
+    pub affinity: Text,
+    /// Devices that are to be close to the cores.
+    #[serde(rename = "Devices")]
+    pub devices: Vec<Text>,
+}
+
+impl Numa {
+    /// Reads the affinity; what is not one is none.
+    pub fn affinity(&self) -> NumaAffinity {
+        NumaAffinity::from_name(&self.affinity).unwrap_or(NumaAffinity::None)
+    }
+}
+
 /// What a task needs of its node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
@@ -98,6 +129,9 @@ pub struct TaskResources {
     /// Size of the secrets directory beyond its default.
     #[serde(rename = "SecretsMB")]
     pub secrets_mb: u32,
+    /// How close its cores must be.
+    #[serde(rename = "NUMA")]
+    pub numa: Option<Numa>,
     /// Devices.
     #[serde(rename = "Devices")]
     pub devices: Vec<DeviceRequest>,

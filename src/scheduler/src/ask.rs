@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{
     AllocatedNetwork, AllocatedResources, AllocatedTask, AssignedPort, DeviceRequest, Job, Network, Node,
-    PortRequest, TaskGroup, Text,
+    Numa, NumaAffinity, PortRequest, TaskGroup, TaskResources, Text,
 };
 
 use crate::{
@@ -20,7 +20,7 @@ pub(crate) struct Ask {
     /// Whole cores.
     pub(crate) cores: u32,
     /// Whole cores, by position of the task.
-    pub(crate) cores_by_task: Vec<u32>,
+    pub(crate) cores_by_task: Vec<CoreWish>,
     /// Ports, those with a number first.
     pub(crate) ports: Vec<PortWish>,
     /// Devices, by position of the task.
@@ -29,6 +29,13 @@ pub(crate) struct Ask {
     pub(crate) region: Text,
     network: Option<Network>,
     template: Arc<AllocatedResources>,
+}
+
+/// The whole cores that a task asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct CoreWish {
+    pub(crate) count: u32,
+    pub(crate) affinity: NumaAffinity,
 }
 
 /// A port that a group asks for.
@@ -64,10 +71,15 @@ impl Ask {
         let networks: Vec<&Network> = group.networks.iter().chain(task_networks).collect();
         let fixed = networks.iter().flat_map(|network| &network.reserved_ports);
         let dynamic = networks.iter().flat_map(|network| &network.dynamic_ports);
-        let cores_by_task: Vec<u32> = group.tasks.iter().map(|task| task.resources.cores).collect();
+        let core_wish = |resources: &TaskResources| CoreWish {
+            count: resources.cores,
+            affinity: resources.numa.as_ref().map_or(NumaAffinity::None, Numa::affinity),
+        };
+        let cores_by_task: Vec<CoreWish> =
+            group.tasks.iter().map(|task| core_wish(&task.resources)).collect();
         Self {
             room: Room::of(&template),
-            cores: cores_by_task.iter().sum(),
+            cores: cores_by_task.iter().map(|wish| wish.count).sum(),
             cores_by_task,
             ports: fixed.chain(dynamic).map(PortWish::of).collect(),
             devices_by_task: group.tasks.iter().map(|task| task.resources.devices.clone()).collect(),
@@ -80,6 +92,11 @@ impl Ask {
     /// Tells whether some task asks for devices.
     pub(crate) fn has_devices(&self) -> bool {
         self.devices_by_task.iter().any(|requests| !requests.is_empty())
+    }
+
+    /// Tells whether some task prefers some devices to others.
+    pub(crate) fn prefers_devices(&self) -> bool {
+        self.devices_by_task.iter().flatten().any(|request| !request.affinities.is_empty())
     }
 
     /// Tells whether more than countable capacity is asked for.

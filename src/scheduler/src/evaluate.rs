@@ -15,6 +15,7 @@ use crate::{
     feasibility::{Candidates, Feasibility},
     fixed,
     place::{Choice, Lender, Outcome, Pass, Wish},
+    preempt::Preemption,
     reconcile::{self, GroupChanges, Nodes, Scene, Want, reschedule, texts},
     rules::{JobUse, Rules},
     score::Affinities,
@@ -70,6 +71,7 @@ pub(crate) fn evaluate(scheduler: &mut Scheduler, subject: &Subject<'_>, context
         oversubscription,
         joins: reconciled.joins,
         used,
+        preemption: Preemption::of(subject.snapshot, job),
         verdict,
     };
     placing.groups(reconciled.groups);
@@ -133,6 +135,7 @@ struct Placing<'a, 'c> {
     oversubscription: bool,
     joins: Option<DeploymentId>,
     used: JobUse,
+    preemption: Option<Preemption>,
     verdict: Verdict,
 }
 
@@ -205,10 +208,13 @@ impl Placing<'_, '_> {
         let job = self.job;
         let group = &job.spec.groups[at];
         let (ask, candidates) = self.ask(job, at);
-        // A node that is gone lends nothing, and an allocation that is over has nothing to lend.
-        let lending: Vec<usize> = (0..replaced.len())
-            .filter(|&at| replaced[at].occupies() && self.table.slot(replaced[at].node_id).is_some())
-            .collect();
+        // A node that is gone lends nothing, an allocation that is over has nothing to lend, and one that was told to
+        // make room for another job by a plan that is not committed yet lends to that one.
+        let lends = |alloc: &Allocation| {
+            let slot = self.table.slot(alloc.node_id).filter(|_| alloc.occupies());
+            slot.is_some_and(|slot| !self.table.is_lent(slot, alloc.id))
+        };
+        let lending: Vec<usize> = (0..replaced.len()).filter(|&at| lends(&replaced[at])).collect();
         let lenders: Vec<Lender<'_>> = lending
             .iter()
             .filter_map(|&at| {
@@ -266,7 +272,7 @@ impl Placing<'_, '_> {
         let has_spreads = !group.spreads.is_empty() || !job.spec.spreads.is_empty();
         for (choice, (want, wish)) in outcome.choices.iter().zip(wants.iter().zip(&wishes)) {
             let own;
-            let metric = if wish.penalised.is_empty() {
+            let metric = if wish.penalised.is_empty() && choice.preempted.is_empty() {
                 &metric
             } else {
                 let mut shown = AllocMetric::clone(&metric);
@@ -333,8 +339,15 @@ impl Placing<'_, '_> {
                 })
             }))
             .collect();
-        let outcome =
-            fixed::place(self.table, self.context.chance, &ask, self.algorithm, &candidates, &wanted);
+        let outcome = fixed::Pass {
+            table: self.table,
+            chance: self.context.chance,
+            ask: &ask,
+            algorithm: self.algorithm,
+            candidates: &candidates,
+            preemption: self.preemption.as_mut(),
+        }
+        .run(&wanted);
         let metric = Arc::new(outcome.metric);
         let canaries = self.canaries_wanted(group);
         for (choice, wanted) in outcome.choices {
@@ -403,6 +416,7 @@ impl Placing<'_, '_> {
             rules,
             used: &mut self.used,
             lenders,
+            preemption: self.preemption.as_mut(),
         }
         .run(wishes)
     }
@@ -432,6 +446,7 @@ impl Placing<'_, '_> {
             previous: placed.previous.map(|alloc| alloc.id),
             deployment,
             canary: placed.canary,
+            preempted: choice.preempted.iter().map(|alloc| alloc.id).collect(),
             job_version: (!current).then_some(placed.job.version),
             ..PlacementLinks::default()
         };
@@ -439,6 +454,7 @@ impl Placing<'_, '_> {
             let policy = placed.job.spec.groups[placed.group].reschedule.as_ref();
             links.reschedules = reschedule::events_after(previous, policy, self.context.now);
         }
+        self.verdict.preempt(&placed.job.spec.groups[placed.group].name, choice.id, &choice.preempted);
         let resources = self.verdict.resources(&choice.resources);
         let metrics = self.verdict.metric(metric);
         self.verdict.plan.placements.push(Placement {
@@ -457,8 +473,11 @@ impl Placing<'_, '_> {
         let placements = std::mem::take(&mut self.verdict.plan.placements);
         let previous: BTreeSet<AllocId> =
             placements.iter().filter_map(|placement| placement.links.as_ref()?.previous).collect();
-        // What was to be replaced runs on.
-        self.verdict.plan.stops.retain(|stop| !previous.contains(&stop.id) || stop.client_status.is_some());
+        // What was to be replaced runs on, and nobody has to make room.
+        self.verdict.plan.stops.retain(|stop| {
+            (!previous.contains(&stop.id) || stop.client_status.is_some()) && stop.preempted_by.is_none()
+        });
+        self.verdict.annotations.groups.values_mut().for_each(|group| group.preemptions = 0);
         for placement in &placements {
             if let Some(slot) = self.table.slot(placement.node_id) {
                 self.table.withdraw(self.subject.snapshot, slot, &[placement.id]);

@@ -6,6 +6,7 @@ use crate::{
     Chance,
     ask::{Ask, PortWish},
     condition::Condition,
+    numa,
 };
 
 /// Tries to hit a free port at random before the ports are searched in order.
@@ -79,7 +80,7 @@ impl Exclusive {
         }
     }
 
-    /// Chooses ports, cores and devices; what `lender`, which is to be replaced here, holds counts as free.
+    /// Chooses ports, cores and devices; what the lenders, which make room here, hold counts as free.
     ///
     /// # Errors
     ///
@@ -88,14 +89,58 @@ impl Exclusive {
         &self,
         node: &Node,
         ask: &Ask,
-        lender: Option<&AllocatedResources>,
+        lenders: &[&AllocatedResources],
         chance: &mut dyn Chance,
     ) -> Result<Share, Text> {
         Ok(Share {
-            cores: self.choose_cores(ask, lender)?,
-            devices: self.choose_devices(node, ask, lender)?,
-            ports: self.choose_ports(ask, lender, chance)?,
+            cores: self.choose_cores(node, ask, lenders)?,
+            devices: self.choose_devices(node, ask, lenders)?,
+            ports: self.choose_ports(ask, lenders, chance)?,
         })
+    }
+
+    /// Tells whether what a group asks for by name or number can be had if these made room. Ports that may be any are
+    /// not looked at: they run out with the node's room.
+    pub(crate) fn would_do(&self, node: &Node, ask: &Ask, lenders: &[&AllocatedResources]) -> bool {
+        let port_is_free = |wish: &PortWish| {
+            wish.value == 0 || self.address(wish).is_some_and(|address| !collides(address, wish, lenders))
+        };
+        self.choose_cores(node, ask, lenders).is_ok()
+            && self.choose_devices(node, ask, lenders).is_ok()
+            && ask.ports.iter().all(port_is_free)
+    }
+
+    /// Returns how well the devices that a group would get suit its preferences, from -1 to 1; 0 when it has none.
+    pub(crate) fn device_score(&self, node: &Node, ask: &Ask) -> f32 {
+        let preferring = || ask.devices_by_task.iter().flatten().filter(|ask| !ask.affinities.is_empty());
+        let Ok(chosen) = self.choose_devices(node, ask, &[]) else { return 0.0 };
+        let requests = ask.devices_by_task.iter().flatten().zip(chosen.iter().flatten());
+        let (mut sum, total) = (0.0, preferring().map(weight_of).sum::<i32>());
+        for (request, device) in requests {
+            if let Some(known) = node.resources.devices.iter().find(|known| is_of(device, known)) {
+                sum += device_affinity(known, request, &ask.region) * f64::from(weight_of(request));
+            }
+        }
+        if total == 0 { 0.0 } else { (sum / f64::from(total)) as f32 }
+    }
+
+    /// Tells whether an allocation holds something that a group asks for by name or number.
+    pub(crate) fn contends(&self, node: &Node, ask: &Ask, held: &AllocatedResources) -> bool {
+        let holds_port = |wish: &PortWish| {
+            self.address(wish).is_some_and(|address| lends(&[held], &address.ip, wish.value))
+        };
+        let asked_for = |device: &AllocatedDevice| {
+            let same = |known: &&NodeDevice| is_of(device, known);
+            let requests = || ask.devices_by_task.iter().flatten();
+            node.resources
+                .devices
+                .iter()
+                .find(same)
+                .is_some_and(|known| requests().any(|request| matches(known, request, &ask.region)))
+        };
+        (ask.cores > 0 && held.cores().next().is_some())
+            || ask.ports.iter().any(|wish| wish.value > 0 && holds_port(wish))
+            || held.tasks.iter().flat_map(|task| &task.devices).any(asked_for)
     }
 
     fn take_port(&mut self, ip: &Text, port: u16) {
@@ -112,33 +157,33 @@ impl Exclusive {
         }
     }
 
-    fn choose_cores(&self, ask: &Ask, lender: Option<&AllocatedResources>) -> Result<Vec<Vec<u16>>, Text> {
+    fn choose_cores(
+        &self,
+        node: &Node,
+        ask: &Ask,
+        lenders: &[&AllocatedResources],
+    ) -> Result<Vec<Vec<u16>>, Text> {
         if ask.cores == 0 {
             return Ok(Vec::new());
         }
-        let lent = lender.into_iter().flat_map(AllocatedResources::cores);
+        let lent = lenders.iter().flat_map(|held| held.cores());
         let mut free: Vec<u16> = self.free_cores.iter().copied().chain(lent).collect();
         free.sort_unstable();
         free.dedup();
-        let mut free = free.into_iter();
-        let shares: Vec<Vec<u16>> =
-            ask.cores_by_task.iter().map(|&count| free.by_ref().take(count as usize).collect()).collect();
-        let enough =
-            shares.iter().zip(&ask.cores_by_task).all(|(share, &count)| share.len() == count as usize);
-        if enough { Ok(shares) } else { Err("cores".into()) }
+        numa::choose_cores(node, &free, &ask.cores_by_task)
     }
 
     fn choose_devices(
         &self,
         node: &Node,
         ask: &Ask,
-        lender: Option<&AllocatedResources>,
+        lenders: &[&AllocatedResources],
     ) -> Result<Vec<Vec<AllocatedDevice>>, Text> {
         if !ask.has_devices() {
             return Ok(Vec::new());
         }
         let lent: Vec<&AllocatedDevice> =
-            lender.iter().flat_map(|held| &held.tasks).flat_map(|task| &task.devices).collect();
+            lenders.iter().flat_map(|held| &held.tasks).flat_map(|task| &task.devices).collect();
         let mut chosen: Vec<AllocatedDevice> = Vec::new();
         let mut by_task = Vec::with_capacity(ask.devices_by_task.len());
         for requests in &ask.devices_by_task {
@@ -165,13 +210,10 @@ impl Exclusive {
         chosen: &[AllocatedDevice],
         region: &str,
     ) -> Option<AllocatedDevice> {
-        let same = |held: &AllocatedDevice, device: &NodeDevice| {
-            held.vendor == device.vendor && held.kind == device.kind && held.name == device.name
-        };
         let mut best: Option<(f64, AllocatedDevice)> = None;
         for device in node.resources.devices.iter().filter(|device| matches(device, request, region)) {
             let is_free = |id: &Text| {
-                let owned = |held: &&AllocatedDevice| same(held, device) && held.ids.contains(id);
+                let owned = |held: &&AllocatedDevice| is_of(held, device) && held.ids.contains(id);
                 let taken = self.taken_devices.iter().any(|held| owned(&held)) && !lent.iter().any(&owned);
                 !taken && !chosen.iter().any(|held| owned(&held))
             };
@@ -196,15 +238,14 @@ impl Exclusive {
     fn choose_ports(
         &self,
         ask: &Ask,
-        lender: Option<&AllocatedResources>,
+        lenders: &[&AllocatedResources],
         chance: &mut dyn Chance,
     ) -> Result<Vec<AssignedPort>, Text> {
         let mut ports: Vec<AssignedPort> = Vec::with_capacity(ask.ports.len());
         for wish in &ask.ports {
             let address = self.address(wish).ok_or_else(|| missing_network(wish))?;
             let value = if wish.value > 0 {
-                let collides = address.has(wish.value) && !lends(lender, &address.ip, wish.value);
-                if collides && !wish.ignore_collision {
+                if collides(address, wish, lenders) {
                     return Err(
                         format!("network: reserved port collision {}={}", wish.label, wish.value).into()
                     );
@@ -264,8 +305,18 @@ pub(crate) fn missing_network(wish: &PortWish) -> Text {
     format!("missing host network {:?} for port {:?}", wish.host_network.as_str(), wish.label.as_str()).into()
 }
 
-fn lends(lender: Option<&AllocatedResources>, ip: &Text, port: u16) -> bool {
-    lender.is_some_and(|held| held.ports.iter().any(|held| held.value == port && held.host_ip == *ip))
+fn collides(address: &Address, wish: &PortWish, lenders: &[&AllocatedResources]) -> bool {
+    !wish.ignore_collision && address.has(wish.value) && !lends(lenders, &address.ip, wish.value)
+}
+
+fn lends(lenders: &[&AllocatedResources], ip: &Text, port: u16) -> bool {
+    let mut ports = lenders.iter().flat_map(|held| &held.ports);
+    ports.any(|held| held.value == port && held.host_ip == *ip)
+}
+
+/// Tells whether held instances are of a device of the node.
+fn is_of(held: &AllocatedDevice, device: &NodeDevice) -> bool {
+    held.vendor == device.vendor && held.kind == device.kind && held.name == device.name
 }
 
 /// Tells whether a device is what a request names, and meets its conditions.
@@ -287,6 +338,10 @@ pub(crate) fn matches(device: &NodeDevice, request: &DeviceRequest, region: &str
 fn device_affinity(device: &NodeDevice, request: &DeviceRequest, region: &str) -> f64 {
     let met = |affinity: &&model::Affinity| Condition::of_affinity(affinity, region).holds_on_device(device);
     let sum: i32 = request.affinities.iter().filter(met).map(|affinity| affinity.weight).sum();
-    let total: i32 = request.affinities.iter().map(|affinity| affinity.weight.abs()).sum();
+    let total = weight_of(request);
     if total == 0 { 0.0 } else { f64::from(sum) / f64::from(total) }
+}
+
+fn weight_of(request: &DeviceRequest) -> i32 {
+    request.affinities.iter().map(|affinity| affinity.weight.abs()).sum()
 }

@@ -28,14 +28,13 @@ pub(crate) struct Fit {
 impl Fit {
     /// Scores one node, to be shown and to order by; minus infinity when it has no room.
     pub(crate) fn score(self, table: &NodeTable, slot: Slot) -> f32 {
+        self.score_with(table, slot, table.free(slot))
+    }
+
+    /// Scores one node as if this were free there.
+    pub(crate) fn score_with(self, table: &NodeTable, slot: Slot, free: Room) -> f32 {
         let at = slot as usize;
-        self.score_of(
-            table.free_cpu[at],
-            table.free_memory[at],
-            table.free_disk[at],
-            table.inverse_cpu[at],
-            table.inverse_memory[at],
-        )
+        self.score_of(free.cpu, free.memory, free.disk, table.inverse_cpu[at], table.inverse_memory[at])
     }
 
     /// Scores nodes into `scores`.
@@ -158,15 +157,19 @@ pub(crate) struct Parts {
     /// -1 or 0.
     pub(crate) penalty: f32,
     pub(crate) affinity: f32,
+    /// How well the devices suit.
+    pub(crate) devices: f32,
+    /// How little it hurts to displace those that make room; 0 when nobody has to.
+    pub(crate) preemption: f32,
     pub(crate) spread: f32,
 }
 
 impl Parts {
     /// Returns the sum of all parts but the spread, and how many of them say something.
     pub(crate) fn sum(self) -> (f32, u8) {
-        let others = [self.anti_affinity, self.penalty, self.affinity];
+        let others = [self.anti_affinity, self.penalty, self.affinity, self.devices, self.preemption];
         let said = others.iter().filter(|part| **part != 0.0).count();
-        (self.fit + others.iter().sum::<f32>(), 1 + u8::try_from(said).expect("three at most"))
+        (self.fit + others.iter().sum::<f32>(), 1 + u8::try_from(said).expect("five at most"))
     }
 
     /// Returns the mean of the parts that say something.
@@ -177,7 +180,7 @@ impl Parts {
 
     /// Writes the parts down under the names that users know.
     pub(crate) fn show(self, table: &NodeTable, slot: Slot, has_spreads: bool) -> NodeScore {
-        let mut parts: Vec<(Text, f64)> = Vec::with_capacity(5);
+        let mut parts: Vec<(Text, f64)> = Vec::with_capacity(7);
         let mut add = |name: &'static str, value: f32| parts.push((Text::new_static(name), f64::from(value)));
         add("binpack", self.fit);
         add("job-anti-affinity", self.anti_affinity);
@@ -186,6 +189,12 @@ impl Parts {
         if has_spreads {
             add("allocation-spread", self.spread);
         }
+        if self.devices != 0.0 {
+            add("devices", self.devices);
+        }
+        if self.preemption != 0.0 {
+            add("preemption", self.preemption);
+        }
         NodeScore { node_id: table.node(slot).id, parts, normalised: f64::from(self.mean()) }
     }
 }
@@ -193,8 +202,8 @@ impl Parts {
 /// Returns the mean of parts with their sum and number, and the spread if that says something.
 #[inline(always)]
 pub(crate) fn mean_with_spread(sum: f32, count: u8, spread: f32) -> f32 {
-    // Dividing takes several times as long; there are five parts at most.
-    const INVERSES: [f32; 8] = [0.0, 1.0, 1.0 / 2.0, 1.0 / 3.0, 1.0 / 4.0, 1.0 / 5.0, 0.0, 0.0];
+    // Dividing takes several times as long; there are seven parts at most.
+    const INVERSES: [f32; 8] = [0.0, 1.0, 1.0 / 2.0, 1.0 / 3.0, 1.0 / 4.0, 1.0 / 5.0, 1.0 / 6.0, 1.0 / 7.0];
     (sum + spread) * INVERSES[usize::from(count + u8::from(spread != 0.0)) & 7]
 }
 

@@ -54,8 +54,8 @@ pub(crate) struct Row {
 pub(crate) struct InFlight {
     pub(crate) id: AllocId,
     pub(crate) resources: Arc<AllocatedResources>,
-    /// The one on the same node whose room it takes over.
-    pub(crate) previous: Option<AllocId>,
+    /// Those on the same node whose room it takes over.
+    pub(crate) lenders: Vec<AllocId>,
 }
 
 impl NodeTable {
@@ -82,6 +82,12 @@ impl NodeTable {
     /// Lists the slots that have a node.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (Slot, &Arc<Node>)> {
         (0..).zip(&self.rows).filter_map(|(slot, row)| row.node.as_ref().map(|node| (slot, node)))
+    }
+
+    /// Returns what is free on a node.
+    pub(crate) fn free(&self, slot: Slot) -> Room {
+        let at = slot as usize;
+        Room { cpu: self.free_cpu[at], memory: self.free_memory[at], disk: self.free_disk[at] }
     }
 
     /// Returns the number of classes.
@@ -150,11 +156,10 @@ impl NodeTable {
 
     /// Counts a placement that is not committed yet.
     pub(crate) fn place(&mut self, slot: Slot, placed: InFlight) {
-        // One that takes over was lent the room of the one before, and takes its place among the allocations.
-        let takes_over = placed.previous.is_some();
+        // One that takes over was lent the room of those before, and takes their place among the allocations.
         self.occupy(slot, &placed.resources);
         let row = &mut self.rows[slot as usize];
-        row.allocs -= u32::from(takes_over);
+        row.allocs = row.allocs.saturating_sub(count_of(&placed.lenders));
         row.in_flight.push(placed);
     }
 
@@ -180,7 +185,10 @@ impl NodeTable {
                 let room = |alloc: Option<&Allocation>| alloc.map(|alloc| alloc.resources.clone());
                 // What stops for another one may hand its room over.
                 let hands_over = |alloc: Option<&Allocation>| {
-                    alloc.is_some_and(|alloc| alloc.server_terminal() && alloc.extra().next.is_some())
+                    alloc.is_some_and(|alloc| {
+                        let extra = alloc.extra();
+                        alloc.server_terminal() && (extra.next.is_some() || extra.preempted_by.is_some())
+                    })
                 };
                 room(before) == room(after) && hands_over(before) == hands_over(after)
             }
@@ -262,18 +270,22 @@ impl NodeTable {
         in_flight.retain(|placed| snapshot.alloc(placed.id).is_none());
         let on_node: Vec<&Allocation> =
             snapshot.allocs_by_node(node.id).map(|alloc| &**alloc).filter(|alloc| alloc.occupies()).collect();
-        let heirs = heirs(&on_node, &in_flight);
-        for alloc in on_node {
-            self.occupy(slot, &alloc.resources);
-            if let Some(heir) = heirs.get(&alloc.id) {
-                self.lend(slot, Room::of(&alloc.resources).min(*heir));
-                self.rows[at].allocs -= 1;
-            }
+        let loans = Loans::of(&on_node, &in_flight);
+        for resources in on_node.iter().map(|alloc| &alloc.resources) {
+            self.occupy(slot, resources);
         }
         for placed in &in_flight {
             self.occupy(slot, &placed.resources);
         }
+        self.lend(slot, loans.room);
+        let row = &mut self.rows[at];
+        row.allocs -= u32::try_from(loans.lenders.len()).expect("fewer lenders than allocations");
         self.rows[at].in_flight = in_flight;
+    }
+
+    /// Tells whether an allocation's room is promised to a placement that is not committed yet.
+    pub(crate) fn is_lent(&self, slot: Slot, id: AllocId) -> bool {
+        self.row(slot).in_flight.iter().any(|placed| placed.lenders.contains(&id))
     }
 
     /// Lends a pass the room of an allocation that it will replace on its node.
@@ -321,6 +333,26 @@ impl Room {
         Self { cpu: amount(usage.cpu_shares), memory: amount(usage.memory_mb), disk: amount(usage.disk_mb) }
     }
 
+    /// Returns the sums, which are bounded like all amounts.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        let sum = |left: i32, right: i32| left.saturating_add(right).min(AMOUNT_MAX);
+        Self {
+            cpu: sum(self.cpu, other.cpu),
+            memory: sum(self.memory, other.memory),
+            disk: sum(self.disk, other.disk),
+        }
+    }
+
+    /// Returns the differences.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self { cpu: self.cpu - other.cpu, memory: self.memory - other.memory, disk: self.disk - other.disk }
+    }
+
+    /// Tells whether each amount covers the one asked for.
+    pub(crate) fn covers(self, asked: Self) -> bool {
+        self.cpu >= asked.cpu && self.memory >= asked.memory && self.disk >= asked.disk
+    }
+
     /// Returns the smaller of each amount.
     pub(crate) fn min(self, other: Self) -> Self {
         Self {
@@ -334,18 +366,59 @@ impl Room {
 /// The largest amount that the arrays hold: 536 THz, 512 TiB. A quarter of the range, so that sums do not overflow.
 pub(crate) const AMOUNT_MAX: i32 = i32::MAX / 4;
 
-/// Finds what is about to hand its room over to another allocation of its node, and what that one needs.
-fn heirs(on_node: &[&Allocation], in_flight: &[InFlight]) -> BTreeMap<AllocId, Room> {
-    let placed = in_flight.iter().filter_map(|placed| Some((placed.previous?, Room::of(&placed.resources))));
-    let mut heirs: BTreeMap<AllocId, Room> = placed.collect();
-    if on_node.iter().any(|alloc| alloc.server_terminal()) {
-        let stopping: BTreeSet<AllocId> =
-            on_node.iter().filter(|alloc| alloc.server_terminal()).map(|alloc| alloc.id).collect();
-        let committed =
-            on_node.iter().filter_map(|alloc| Some((alloc.extra().previous?, Room::of(&alloc.resources))));
-        heirs.extend(committed.filter(|(previous, _)| stopping.contains(previous)));
+/// What is about to hand its room over to other allocations of its node, as [`state::fits`] counts it.
+#[derive(Default)]
+struct Loans {
+    lenders: BTreeSet<AllocId>,
+    /// What would be counted twice: for each heir what it is lent, at most what it needs.
+    room: Room,
+}
+
+impl Loans {
+    fn of(on_node: &[&Allocation], in_flight: &[InFlight]) -> Self {
+        let mut loans = Self::default();
+        let stopping = || on_node.iter().filter(|alloc| alloc.server_terminal());
+        let takes_over = |placed: &InFlight| !placed.lenders.is_empty();
+        if stopping().next().is_none() && !in_flight.iter().any(takes_over) {
+            return loans;
+        }
+        let stopping: BTreeMap<AllocId, Room> =
+            stopping().map(|alloc| (alloc.id, Room::of(&alloc.resources))).collect();
+        for heir in on_node {
+            let extra = heir.extra();
+            loans.add(extra.previous.iter().chain(&extra.preempted), &stopping, &heir.resources);
+        }
+        // What makes room for a placement that is not committed is not told to stop yet.
+        let all: BTreeMap<AllocId, Room> =
+            on_node.iter().map(|alloc| (alloc.id, Room::of(&alloc.resources))).collect();
+        for placed in in_flight {
+            loans.add(placed.lenders.iter(), &all, &placed.resources);
+        }
+        loans
     }
-    heirs
+
+    fn add<'a>(
+        &mut self,
+        lenders: impl Iterator<Item = &'a AllocId>,
+        known: &BTreeMap<AllocId, Room>,
+        heir: &AllocatedResources,
+    ) {
+        let mut offered = Room::default();
+        for id in lenders {
+            let Some(room) = known.get(id) else { continue };
+            // What one lends, it lends once.
+            if self.lenders.insert(*id) {
+                offered = offered.plus(*room);
+            }
+        }
+        if offered != Room::default() {
+            self.room = self.room.plus(offered.min(Room::of(heir)));
+        }
+    }
+}
+
+fn count_of(lenders: &[AllocId]) -> u32 {
+    u32::try_from(lenders.len()).unwrap_or(u32::MAX)
 }
 
 /// Narrows an amount to what the arrays hold.

@@ -1,11 +1,15 @@
 //! Gathers what one evaluation came to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use model::{
-    AllocMetric, AllocatedResources, EvalId, EvalStatus, EvalTrigger, Evaluation, PlanAnnotations, Text,
+    AllocId, AllocMetric, AllocatedResources, Allocation, DesiredStatus, EvalId, EvalStatus, EvalTrigger,
+    Evaluation, JobKey, PlanAnnotations, Text,
 };
-use protocol::Plan;
+use protocol::{Plan, Stop};
 use state::Snapshot;
 
 use crate::{Context, feasibility::Candidates, reconcile::texts};
@@ -79,6 +83,46 @@ impl Verdict {
         }
     }
 
+    /// Notes who makes room for a new allocation of a group.
+    pub(crate) fn preempt(&mut self, group: &Text, id: AllocId, preempted: &[Arc<Allocation>]) {
+        if preempted.is_empty() {
+            return;
+        }
+        let description = Text::from(format!("Preempted by alloc ID {id}"));
+        self.plan.stops.extend(preempted.iter().map(|alloc| Stop {
+            id: alloc.id,
+            desired: DesiredStatus::Evict,
+            description: description.clone(),
+            client_status: None,
+            followup_eval: None,
+            preempted_by: Some(id),
+            last_reschedule: Text::default(),
+        }));
+        self.annotations.groups.entry(group.clone()).or_default().preemptions += preempted.len() as u64;
+    }
+
+    /// Has the jobs looked at again that lose allocations to this one.
+    fn follow_preemptions(&mut self, snapshot: &Snapshot, context: &mut Context<'_>) {
+        let stops = self.plan.stops.iter().filter(|stop| stop.preempted_by.is_some());
+        let losers: BTreeSet<&JobKey> =
+            stops.filter_map(|stop| snapshot.alloc(stop.id)).map(|alloc| &alloc.job.key).collect();
+        for job in losers.into_iter().filter_map(|key| snapshot.job(key)) {
+            let id = EvalId::from_random(context.chance.random_u128());
+            let (kind, priority) = (job.spec.kind, job.spec.priority);
+            self.plan.new_evals.push(Evaluation {
+                job_modify_index: job.modify_index,
+                ..Evaluation::pending(
+                    id,
+                    job.key.clone(),
+                    kind,
+                    priority,
+                    EvalTrigger::Preemption,
+                    context.now,
+                )
+            });
+        }
+    }
+
     /// Cancels evaluations of the job that wait already: one for each job is enough, and the latest knows most.
     fn cancel_waiting(&mut self, snapshot: &Snapshot, context: &Context<'_>) {
         let eval = &self.plan.eval;
@@ -104,6 +148,9 @@ impl Verdict {
         if !self.failed.is_empty() {
             self.cancel_waiting(snapshot, context);
         }
+        let followup = self.plan.new_evals.iter().find(|eval| eval.status == EvalStatus::Pending);
+        let followup = followup.map(|eval| eval.id);
+        self.follow_preemptions(snapshot, context);
         let eval = &mut self.plan.eval;
         let waited = eval.status == EvalStatus::Blocked || eval.trigger == EvalTrigger::QueuedAllocs;
         eval.snapshot_index = snapshot_index;
@@ -113,8 +160,7 @@ impl Verdict {
         eval.status = EvalStatus::Complete;
         eval.class_eligibility.clear();
         eval.escaped_class = false;
-        let followup = self.plan.new_evals.iter().find(|eval| eval.status == EvalStatus::Pending);
-        eval.next_eval = followup.map(|eval| eval.id);
+        eval.next_eval = followup;
         if waited {
             eval.status_description = Text::default();
         }

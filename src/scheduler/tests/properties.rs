@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use fixture::*;
 use model::*;
 use proptest::prelude::*;
+use protocol::{Command, Named};
 use serde_json::{Value, json};
 
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ fn id(job: u8) -> String {
 fn random_job(job: u8, count: u32, memory: u32, version: u8, port: bool, distinct: bool) -> Value {
     let kind = ["service", "batch", "service", "system"][usize::from(job)];
     document(&id(job), kind, if kind == "system" { count.min(1) } else { count }, |document| {
+        document["Priority"] = json!([50, 20, 70, 90][usize::from(job)]);
         document["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] = json!(memory);
         document["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": version.to_string()});
         if job == 2 {
@@ -78,6 +80,7 @@ fn take(region: &mut Region, step: &Step) {
     }
     // Every commit in here checks that no node is too full and no port has two owners.
     region.schedule();
+    region.check();
     limits_are_kept(region);
 }
 
@@ -101,12 +104,26 @@ fn limits_are_kept(region: &Region) {
     }
 }
 
+/// Five nodes, and schedulers that may preempt or not.
+fn region(seed: u64) -> Region {
+    let mut region = Region::nodes(5).seed(seed);
+    let may = |bit: u32| seed & (1 << bit) == 0;
+    let config = SchedulerConfig {
+        preempt_service: may(0),
+        preempt_batch: may(1),
+        preempt_system: may(2),
+        ..SchedulerConfig::default()
+    };
+    region.apply(&Command::SetSchedulerConfig { config: Named(config), cas: None });
+    region
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_oversubscribed_and_everything_comes_to_rest(seed: u64, steps in proptest::collection::vec(step(), 1..30)) {
-        let mut region = Region::nodes(5).seed(seed);
+        let mut region = region(seed);
         for step in &steps {
             take(&mut region, step);
         }
@@ -122,7 +139,7 @@ proptest! {
 
     #[test]
     fn the_table_counts_what_the_store_counts(seed: u64, steps in proptest::collection::vec(step(), 1..20)) {
-        let mut region = Region::nodes(5).seed(seed);
+        let mut region = region(seed);
         for step in &steps {
             take(&mut region, step);
         }
@@ -145,7 +162,7 @@ proptest! {
     #[test]
     fn the_same_numbers_give_the_same_plans(seed: u64, steps in proptest::collection::vec(step(), 1..12)) {
         let run = || {
-            let mut region = Region::nodes(5).seed(seed);
+            let mut region = region(seed);
             steps.iter().for_each(|step| take(&mut region, step));
             region.store.content_hash()
         };

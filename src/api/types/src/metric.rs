@@ -15,6 +15,8 @@ shape! {
         constraint_filtered "ConstraintFiltered": BTreeMap<String, u64>,
         #[serde(serialize_with = "or_null")]
         dimension_exhausted "DimensionExhausted": BTreeMap<String, u64>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        nearest_miss "NearestMiss": BTreeMap<String, u64>,
         node_pool "NodePool": String,
         nodes_available "NodesAvailable": BTreeMap<String, u64>,
         nodes_evaluated "NodesEvaluated": u64,
@@ -53,6 +55,7 @@ impl AllocMetric {
             coalesced_failures: metric.coalesced_failures.into(),
             constraint_filtered: counts(&metric.constraint_filtered),
             dimension_exhausted: counts(&metric.dimension_exhausted),
+            nearest_miss: metric.nearest_miss.iter().map(|(name, by)| (name.to_string(), *by)).collect(),
             node_pool: metric.node_pool.to_string(),
             nodes_available: counts(&metric.nodes_available),
             nodes_evaluated: metric.nodes_evaluated.into(),

@@ -2,13 +2,15 @@ use std::collections::BTreeSet;
 
 use sdk::{
     Query,
-    types::{AllocLine, AllocResourceUsage, AllocStub, Allocation, TaskState},
+    types::{AllocLine, AllocMetric, AllocResourceUsage, AllocStub, Allocation, TaskState},
 };
 
 use crate::{
     command::{Context, Failure, OrFail, Outcome, short_id},
     console::Style,
-    format, go_api, resolve, template, ui,
+    format, go_api,
+    monitor::placement_failure,
+    resolve, template, ui,
 };
 
 /// The header of lists of allocations.
@@ -207,6 +209,13 @@ fn basics(context: &Context, alloc: &Allocation) -> String {
             pairs.push((name, context.id(id)));
         }
     }
+    if !alloc.preempted_by_allocation.is_empty() {
+        pairs.push(("Preempted By Alloc ID", context.id(&alloc.preempted_by_allocation)));
+    }
+    if !alloc.preempted_allocations.is_empty() {
+        let ids: Vec<String> = alloc.preempted_allocations.iter().map(|id| context.id(id)).collect();
+        pairs.push(("Preempted Alloc IDs", ids.join(", ")));
+    }
     if !alloc.followup_eval_id.is_empty() {
         pairs.push(("Followup Eval ID", context.id(&alloc.followup_eval_id)));
     }
@@ -384,4 +393,8 @@ fn placement(context: &Context, alloc: &Allocation) {
         "Placement Metrics",
         &format::table(&header, &metrics.score_meta_data.iter().map(row).collect::<Vec<_>>()),
     );
+    if metrics.nodes_filtered + metrics.nodes_exhausted > 0 {
+        let out_of_question = AllocMetric { score_meta_data: Vec::new(), ..metrics.clone() };
+        context.console.section("Nodes Ruled Out", &placement_failure(&out_of_question, "", true));
+    }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use api_types::AllocMetric;
 use sdk::{Client, RequestError};
 use serde_json::{Value, json};
@@ -15,6 +17,9 @@ const EXIT_CHANGES: i32 = 1;
 
 /// Exit code of a plan that could not be made.
 const EXIT_ERROR: i32 = 255;
+
+/// Allocations that make room which are listed one by one.
+const PREEMPTIONS_LISTED_MAX: usize = 10;
 
 /// `job plan`.
 pub async fn run(context: &Context) -> Outcome {
@@ -53,10 +58,10 @@ async fn plan(context: &Context) -> Outcome {
     console.out(&dry_run(context, &answer));
     console.out("");
     crate::job::status::warnings(context, &answer.warnings);
-    if let Some(preempted) =
-        answer.annotations.as_ref().map(|plan| plan.preempted_allocs.len()).filter(|count| *count > 0)
-    {
-        console.out(&format!("Preemptions:\n\nThis plan would preempt {preempted} allocations.\n"));
+    let preempted = answer.annotations.as_ref().map_or(&[][..], |plan| &plan.preempted_allocs);
+    if !preempted.is_empty() {
+        let heading = console.paint(Style::Bold, "Preemptions:");
+        console.out(&format!("{heading}\n\n{}\n", preemptions(preempted)));
     }
     console.out(&console.paint(Style::Bold, &format!("Job Modify Index: {}", answer.job_modify_index)));
     console.out(&submit_help(context, answer.job_modify_index, path));
@@ -111,6 +116,23 @@ fn dry_run(context: &Context, answer: &api_types::JobPlanResponse) -> String {
         ));
     }
     text
+}
+
+/// Lists who would have to make room; above [`PREEMPTIONS_LISTED_MAX`] only how many of each job.
+fn preemptions(preempted: &[Value]) -> String {
+    let text = |alloc: &Value, name: &str| alloc[name].as_str().unwrap_or_default().to_owned();
+    if preempted.len() <= PREEMPTIONS_LISTED_MAX {
+        let row = |alloc: &Value| ["ID", "JobID", "TaskGroup"].map(|name| text(alloc, name)).to_vec();
+        let rows: Vec<Vec<String>> = preempted.iter().map(row).collect();
+        return format::table(&["Alloc ID", "Job ID", "Task Group"], &rows);
+    }
+    let mut by_job: BTreeMap<[String; 3], u32> = BTreeMap::new();
+    for alloc in preempted {
+        *by_job.entry(["JobID", "Namespace", "JobType"].map(|name| text(alloc, name))).or_default() += 1;
+    }
+    let row = |(job, count): (&[String; 3], &u32)| [job.as_slice(), &[count.to_string()]].concat();
+    let rows: Vec<Vec<String>> = by_job.iter().map(row).collect();
+    format::table(&["Job ID", "Namespace", "Job Type", "Preemptions"], &rows)
 }
 
 fn failed_group(context: &Context, group: &str, metric: &AllocMetric) -> String {

@@ -188,17 +188,21 @@ impl Running<'_> {
     }
 
     fn ruled_out(&self, at: usize, slot: Slot) -> Option<Text> {
-        let used = &self.pass.used;
-        let taken = match self.pass.rules.distinct_hosts {
-            DistinctHosts::No => false,
-            DistinctHosts::InGroup => used.on(slot, &self.pass.group.name) > 0,
-            DistinctHosts::InJob => used.has(slot),
-        };
-        if taken {
+        if self.is_taken(slot) {
             return Some("distinct_hosts".into());
         }
         let bucket = self.bucket(at);
         self.pass.rules.is_closed(bucket).then(|| self.pass.rules.why_closed(bucket))
+    }
+
+    /// Tells whether the job may not have another one on a node.
+    pub(super) fn is_taken(&self, slot: Slot) -> bool {
+        let used = &self.pass.used;
+        match self.pass.rules.distinct_hosts {
+            DistinctHosts::No => false,
+            DistinctHosts::InGroup => used.on(slot, &self.pass.group.name) > 0,
+            DistinctHosts::InJob => used.has(slot),
+        }
     }
 
     /// Finds what a node is short of, and by how much where that can be counted.
@@ -220,8 +224,8 @@ impl Running<'_> {
         match depth {
             Depth::Room => None,
             Depth::All => {
-                let lender = self.lending.get(&slot).and_then(|lenders| lenders.last().copied());
-                self.resources(slot, lender).err().map(|text| (text, 0))
+                let lender = self.lender(slot).map(|lender| self.pass.lenders[lender].resources);
+                self.resources(slot, &lender.into_iter().collect::<Vec<_>>()).err().map(|text| (text, 0))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Chooses nodes for many allocations of one group in one pass over the nodes.
 
+mod displace;
 mod explain;
 
 use std::{
@@ -8,12 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use model::{AllocId, AllocMetric, AllocatedResources, SchedulerAlgorithm, TaskGroup, Text};
+use model::{AllocId, AllocMetric, AllocatedResources, Allocation, SchedulerAlgorithm, TaskGroup, Text};
 
 use crate::{
     Chance,
     ask::Ask,
     feasibility::Candidates,
+    preempt::Preemption,
     rules::{Buckets, DistinctHosts, JobUse, Rules},
     score::{Affinities, Fit, Parts, mean_with_spread},
     table::{InFlight, NodeTable, Room, Slot},
@@ -23,7 +25,8 @@ use crate::{
 /// many times the ordering's share.
 const TURNED_DOWN_MAX: u32 = 3;
 
-/// The largest number of parts that a score has, and one.
+/// The largest number of parts that a node's score has before a wish is looked at, and one: fit, anti-affinity,
+/// affinity, devices.
 const PARTS: u32 = 5;
 
 /// What is wanted of one placement.
@@ -43,6 +46,8 @@ pub(crate) struct Choice {
     pub(crate) resources: Arc<AllocatedResources>,
     /// The one that it replaces where it is, by position among the lenders.
     pub(crate) lender: Option<usize>,
+    /// Less important ones that make room for it there.
+    pub(crate) preempted: Vec<Arc<Allocation>>,
     pub(crate) parts: Parts,
 }
 
@@ -65,6 +70,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) rules: Rules,
     pub(crate) used: &'a mut JobUse,
     pub(crate) lenders: &'a [Lender<'a>],
+    /// The right to displace less important jobs, if there is one.
+    pub(crate) preemption: Option<&'a mut Preemption>,
 }
 
 /// What a pass came to.
@@ -101,6 +108,8 @@ struct Running<'a> {
     lent: BTreeMap<Slot, Room>,
     /// The best node of all, until something is placed.
     first: Option<usize>,
+    /// What it would cost to place one more on each node, once that was asked.
+    costs: Option<Vec<Option<displace::Cost>>>,
 }
 
 impl<'a> Running<'a> {
@@ -113,7 +122,7 @@ impl<'a> Running<'a> {
         }
         let (sums, parts, buckets, lent) = (Vec::new(), Vec::new(), Buckets::One, BTreeMap::new());
         let mut running =
-            Self { pass, sums, parts, buckets, heaps: None, offset, lending, lent, first: None };
+            Self { pass, sums, parts, buckets, heaps: None, offset, lending, lent, first: None, costs: None };
         let slots: Vec<Slot> = running.lending.keys().copied().collect();
         slots.into_iter().for_each(|slot| running.lend(slot));
         running.score_all();
@@ -128,7 +137,7 @@ impl<'a> Running<'a> {
             self.build_heaps();
         }
         for wish in wishes {
-            match self.place(wish) {
+            match self.place(wish).or_else(|| self.displace(wish)) {
                 Some(choice) => choices.push(choice),
                 None => {
                     failure = Some(self.explain());
@@ -165,6 +174,15 @@ impl<'a> Running<'a> {
                 }
             }
         }
+        if pass.ask.prefers_devices() {
+            for (at, &slot) in slots.iter().enumerate() {
+                let score = pass.table.row(slot).exclusive.device_score(pass.table.node(slot), pass.ask);
+                if score != 0.0 {
+                    self.sums[at] += score;
+                    self.parts[at] += 1;
+                }
+            }
+        }
         let group = &pass.group.name;
         let count = pass.group.count;
         let excluded: Vec<Slot> = match pass.rules.distinct_hosts {
@@ -189,13 +207,21 @@ impl<'a> Running<'a> {
     fn parts_of(&mut self, at: usize) -> Parts {
         let slot = self.pass.candidates.slots[at];
         let pass = &mut self.pass;
-        let room = pass.ask.room_on(pass.table.node(slot));
+        let node = pass.table.node(slot);
+        let room = pass.ask.room_on(node);
         let there = pass.used.on(slot, &pass.group.name);
+        let devices = if pass.ask.prefers_devices() {
+            pass.table.row(slot).exclusive.device_score(node, pass.ask)
+        } else {
+            0.0
+        };
         Parts {
             fit: Fit { room, algorithm: pass.algorithm }.score(pass.table, slot),
             anti_affinity: anti_affinity(there, pass.group.count),
             penalty: 0.0,
             affinity: pass.affinities.as_mut().map_or(0.0, |affinities| affinities.score(pass.table, slot)),
+            devices,
+            preemption: 0.0,
             spread: self.pass.rules.boost(self.bucket(at)),
         }
     }
@@ -345,15 +371,24 @@ impl<'a> Running<'a> {
     fn accept(&mut self, at: usize, wish: &Wish) -> Result<Choice, Text> {
         self.first = None;
         let slot = self.pass.candidates.slots[at];
-        let lender = self.lending.get(&slot).and_then(|lenders| lenders.last().copied());
-        let resources = self.resources(slot, lender)?;
-        let mut parts = self.parts_of(at);
+        let lender = self.lender(slot);
+        let held: Vec<&AllocatedResources> =
+            lender.iter().map(|&lender| self.pass.lenders[lender].resources).collect();
+        let resources = self.resources(slot, &held)?;
+        let parts = self.parts_of(at);
+        Ok(self.put(at, wish, Put { lender, preempted: Vec::new(), resources, parts }))
+    }
+
+    fn put(&mut self, at: usize, wish: &Wish, put: Put) -> Choice {
+        let Put { lender, preempted, resources, mut parts } = put;
+        let slot = self.pass.candidates.slots[at];
         if wish.penalised.contains(&slot) {
             parts.penalty = -1.0;
         }
         let id = AllocId::from_random(self.pass.chance.random_u128());
         let previous = lender.map(|lender| self.pass.lenders[lender].id);
-        self.pass.table.place(slot, InFlight { id, resources: resources.clone(), previous });
+        let lenders = previous.into_iter().chain(preempted.iter().map(|alloc| alloc.id)).collect();
+        self.pass.table.place(slot, InFlight { id, resources: resources.clone(), lenders });
         self.pass.used.add(slot, &self.pass.group.name);
         if !self.pass.rules.is_simple() {
             let bucket = self.bucket(at);
@@ -370,23 +405,32 @@ impl<'a> Running<'a> {
         } else {
             self.exclude(at);
         }
-        Ok(Choice { id, slot, resources, lender, parts })
+        Choice { id, slot, resources, lender, preempted, parts }
     }
 
-    fn resources(&mut self, slot: Slot, lender: Option<usize>) -> Result<Arc<AllocatedResources>, Text> {
+    /// Chooses what a placement holds on a node; what these hold there counts as free.
+    fn resources(
+        &mut self,
+        slot: Slot,
+        held: &[&AllocatedResources],
+    ) -> Result<Arc<AllocatedResources>, Text> {
         let pass = &mut self.pass;
-        let node = pass.table.node(slot).clone();
         let row = pass.table.row(slot);
-        let lent = u32::from(lender.is_some());
-        if node.max_allocs > 0 && row.allocs - lent.min(row.allocs) >= node.max_allocs {
+        let node = pass.table.node(slot);
+        let others = (row.allocs as usize).saturating_sub(held.len());
+        if node.max_allocs > 0 && others >= node.max_allocs as usize {
             return Err("max allocation exceeded".into());
         }
         if let Some(shared) = pass.ask.shared() {
             return Ok(shared.clone());
         }
-        let held = lender.map(|lender| pass.lenders[lender].resources);
-        let share = row.exclusive.choose(&node, pass.ask, held, pass.chance)?;
-        Ok(Arc::new(pass.ask.resources(&node, share)))
+        let share = row.exclusive.choose(node, pass.ask, held, pass.chance)?;
+        Ok(Arc::new(pass.ask.resources(node, share)))
+    }
+
+    /// Finds the next lender on a node.
+    fn lender(&self, slot: Slot) -> Option<usize> {
+        self.lending.get(&slot).and_then(|lenders| lenders.last().copied())
     }
 
     fn lent_room(&self, slot: Slot) -> Option<Room> {
@@ -412,6 +456,14 @@ impl<'a> Running<'a> {
         }
         self.lend(slot);
     }
+}
+
+/// What is put on a node.
+struct Put {
+    lender: Option<usize>,
+    preempted: Vec<Arc<Allocation>>,
+    resources: Arc<AllocatedResources>,
+    parts: Parts,
 }
 
 enum Pick {

@@ -118,8 +118,10 @@ enum Fate {
 fn fate(scene: &Scene<'_>, job: &Job, alloc: &Allocation) -> Fate {
     let batch = scene.kind == JobType::Batch;
     if alloc.server_terminal() {
-        // One that was moved is replaced, however it ended.
-        let counts = batch && is_done(alloc) && is_current(alloc, job) && alloc.extra().next.is_none();
+        // One that was moved is replaced, however it ended, and so is one that made room for another job.
+        let extra = alloc.extra();
+        let left = extra.next.is_some() || extra.preempted_by.is_some();
+        let counts = batch && is_done(alloc) && is_current(alloc, job) && !left;
         return if counts { Fate::Kept } else { Fate::Dropped };
     }
     match alloc.client_status {
