@@ -60,22 +60,23 @@ impl Running {
         self.dir.join("data")
     }
 
-    /// Writes its configuration.
+    /// Writes its configuration. Certificates last as long as usual, or a minute.
     ///
     /// # Errors
     ///
     /// When its directory can not be written.
-    pub fn configure(&self, layout: Layout, more: &str) -> io::Result<()> {
+    pub fn configure(&self, layout: Layout, short_certificates: bool) -> io::Result<()> {
         fs::create_dir_all(self.data())?;
-        let addresses: Vec<String> = layout.servers().map(|server| format!("{:?}", server.ip())).collect();
-        let addresses = addresses.iter().map(|one| format!("\"{}\"", one.trim_matches('"')));
+        let addresses: Vec<String> = layout.servers().map(|server| format!("\"{}\"", server.ip())).collect();
+        let addresses = addresses.join(", ");
         let join = format!(
-            "  server_join {{\n    retry_join     = [{}]\n    retry_interval = \"1s\"\n  }}\n",
-            addresses.collect::<Vec<_>>().join(", ")
+            "  server_join {{\n    retry_join     = [{addresses}]\n    retry_interval = \"1s\"\n  }}\n"
         );
         let part = match layout.part(self.agent) {
             Part::Server => {
-                format!("server {{\n  enabled = true\n  bootstrap_expect = {}\n{join}}}\n", layout.servers)
+                let ttl = if short_certificates { "  certificate_ttl = \"60s\"\n" } else { "" };
+                let expect = layout.servers;
+                format!("server {{\n  enabled = true\n  bootstrap_expect = {expect}\n{ttl}{join}}}\n")
             }
             Part::Client => {
                 let plugin = "plugin \"raw_exec\" {\n  config {\n    enabled = true\n  }\n}\n";
@@ -84,7 +85,7 @@ impl Running {
         };
         let leaves = layout.is_spare(self.agent);
         let text = format!(
-            "name = \"{}\"\nbind_addr = \"{}\"\ndata_dir = {:?}\nleave_on_terminate = {leaves}\n{part}{more}\n",
+            "name = \"{}\"\nbind_addr = \"{}\"\ndata_dir = {:?}\nleave_on_terminate = {leaves}\n{part}",
             self.agent,
             self.agent.ip(),
             self.data()

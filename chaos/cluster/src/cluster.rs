@@ -60,6 +60,7 @@ pub struct Cluster {
     /// When the run began.
     pub began: Mark,
     binary: PathBuf,
+    short_certificates: bool,
     agents: Vec<Mutex<Running>>,
     disks: Vec<Option<Disk>>,
     endings: Mutex<Vec<Ended>>,
@@ -77,8 +78,10 @@ pub struct Wanted {
     pub binary: PathBuf,
     /// Where the relay's chance begins.
     pub seed: u64,
-    /// Servers get disks of their own, when the machine can make them.
+    /// Servers get disks of their own.
     pub disks: bool,
+    /// Certificates last a minute, as short as a server lets them.
+    pub short_certificates: bool,
 }
 
 impl Cluster {
@@ -88,7 +91,7 @@ impl Cluster {
     ///
     /// When this machine does not let it.
     pub fn prepare(wanted: Wanted) -> io::Result<Self> {
-        let Wanted { layout, prefix, root, binary, seed, disks } = wanted;
+        let Wanted { layout, prefix, root, binary, seed, disks, short_certificates } = wanted;
         let network = Network::lay(&prefix, layout)?;
         let relay = Relay::start(seed)?;
         let agents: Vec<Running> = layout.all().map(|agent| Running::new(agent, &root)).collect();
@@ -97,11 +100,23 @@ impl Cluster {
             fs::create_dir_all(&one.dir)?;
             let own = disks && layout.servers().any(|server| server == one.agent);
             mounted.push(own.then(|| disk_of(one, &prefix)).transpose()?);
-            one.configure(layout, "")?;
+            one.configure(layout, short_certificates)?;
         }
         let agents = agents.into_iter().map(Mutex::new).collect();
         let (began, endings) = (Mark::here(), Mutex::default());
-        Ok(Self { layout, prefix, root, relay, network, began, binary, agents, disks: mounted, endings })
+        Ok(Self {
+            layout,
+            prefix,
+            root,
+            relay,
+            network,
+            began,
+            binary,
+            short_certificates,
+            agents,
+            disks: mounted,
+            endings,
+        })
     }
 
     /// An agent.
@@ -160,7 +175,7 @@ impl Cluster {
             let one = self.agent(agent);
             crate::disk::remove(&one.data(), &self.prefix);
             fs::remove_dir_all(one.data())?;
-            one.configure(self.layout, "")?;
+            one.configure(self.layout, self.short_certificates)?;
         }
         self.start(agent, 0)
     }

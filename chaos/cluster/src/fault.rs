@@ -26,7 +26,9 @@ pub enum Kind {
     Partial,
     /// Gossip cut, or QUIC, and not the other.
     Plane,
-    /// Packets lost, late, twice and out of order, everywhere.
+    /// Packets lost, late, twice and out of order, everywhere, as far as nobody may be taken for dead.
+    Rain,
+    /// The same, beyond that.
     Weather,
     /// A server's disk without room.
     DiskFull,
@@ -38,6 +40,8 @@ pub enum Kind {
     Clock,
     /// A stopped server's log with one bit flipped.
     Damage,
+    /// An agent that is away until its certificate has expired.
+    Expire,
     /// Agents that join and leave.
     Storm,
 }
@@ -54,7 +58,7 @@ pub struct About {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Kill,
         Self::Leader,
         Self::Power,
@@ -63,12 +67,14 @@ impl Kind {
         Self::OneWay,
         Self::Partial,
         Self::Plane,
+        Self::Rain,
         Self::Weather,
         Self::DiskFull,
         Self::DiskSlow,
         Self::DiskStuck,
         Self::Clock,
         Self::Damage,
+        Self::Expire,
         Self::Storm,
     ];
 
@@ -88,14 +94,18 @@ impl Kind {
                 ("partial", "two agents do not reach each other; all others reach both", (2, 20))
             }
             Self::Plane => ("plane", "gossip (4648) or QUIC (4647) of one agent cut, the other not", (2, 20)),
-            Self::Weather => {
-                ("weather", "packets of all agents lost, delayed, doubled and out of order", (5, 30))
+            Self::Rain => {
+                ("rain", "up to 10 % of all packets lost, some late, doubled, out of order", (10, 60))
             }
+            Self::Weather => ("weather", "the same, up to 40 % lost and 600 ms late", (5, 30)),
             Self::DiskFull => ("disk-full", "a server's disk filled to the last byte, then emptied", (3, 10)),
             Self::DiskSlow => ("disk-slow", "a server's disk throttled to some kilobytes a second", (5, 15)),
             Self::DiskStuck => ("disk-stuck", "a server's file system frozen: writes do not return", (1, 10)),
             Self::Clock => ("clock", "kill -9, then started with a shifted monotonic clock", (1, 4)),
             Self::Damage => ("damage", "kill -9 of a server, one bit of its log flipped, started", (1, 3)),
+            Self::Expire => {
+                ("expire", "kill -9 of an agent, started when its certificate of a minute is over", (70, 80))
+            }
             Self::Storm => ("storm", "clients and a server that join and leave again", (10, 25)),
         };
         About { name, says, lasts }
@@ -180,7 +190,7 @@ pub enum Fault {
         /// What of them.
         plane: Plane,
     },
-    /// See [`Kind::Weather`].
+    /// See [`Kind::Rain`] and [`Kind::Weather`].
     Weather(Weather),
     /// See [`Kind::DiskFull`].
     DiskFull {
@@ -213,6 +223,11 @@ pub enum Fault {
         /// Which bit, before the size of the log is known.
         place: u64,
     },
+    /// See [`Kind::Expire`].
+    Expire {
+        /// Who.
+        agent: Agent,
+    },
     /// See [`Kind::Storm`].
     Storm {
         /// Who comes and goes.
@@ -232,16 +247,22 @@ impl Fault {
             | Self::DiskSlow { agent, .. }
             | Self::DiskStuck { agent }
             | Self::Clock { agent, .. }
+            | Self::Expire { agent }
             | Self::Damage { agent, .. } => vec![*agent],
             Self::Leader | Self::Cut { .. } | Self::Weather(_) => Vec::new(),
         }
     }
 
-    /// Agents that others may rightly take for dead while it lasts. None for all.
+    /// Agents that others may rightly take for dead when it lasts so long. None for all. What is promised is no excuse: gossip
+    /// alone may be gone, QUIC alone and agents that stand still for a while, and two agents may not reach each other.
     #[must_use]
-    pub fn excuses(&self) -> Option<Vec<Agent>> {
+    pub fn excuses(&self, lasts: Duration) -> Option<Vec<Agent>> {
         match self {
+            Self::Cut { plane: Plane::Gossip, .. } => Some(Vec::new()),
+            Self::Cut { plane: Plane::Quic, .. } if lasts <= QUIC_CUT_BEARABLE => Some(Vec::new()),
+            Self::Cut { links, .. } if links.len() == 2 => Some(Vec::new()),
             Self::Cut { links, .. } => Some(links.iter().flat_map(|link| [link.from, link.to]).collect()),
+            Self::Pause { .. } if lasts <= PAUSE_BEARABLE => Some(Vec::new()),
             Self::Weather(weather) => (!weather.is_harsh()).then(Vec::new),
             Self::Leader => Some(Vec::new()),
             Self::Kill { .. }
@@ -252,6 +273,7 @@ impl Fault {
             | Self::DiskStuck { .. }
             | Self::Clock { .. }
             | Self::Damage { .. }
+            | Self::Expire { .. }
             | Self::Storm { .. } => Some(self.hits()),
         }
     }
@@ -291,10 +313,16 @@ impl fmt::Display for Fault {
             Self::DiskStuck { agent } => write!(f, "disk of {agent} stuck"),
             Self::Clock { agent, shift } => write!(f, "monotonic clock of {agent} shifted by {shift} s"),
             Self::Damage { agent, place } => write!(f, "a bit of {agent}'s log flipped (place {place})"),
+            Self::Expire { agent } => write!(f, "{agent} away until its certificate has expired"),
             Self::Storm { agents } => write!(f, "{} join and leave", names(agents)),
         }
     }
 }
+
+/// A pause of this length takes no node down.
+const PAUSE_BEARABLE: Duration = Duration::from_secs(5);
+/// Nor does a loss of QUIC alone of this length.
+const QUIC_CUT_BEARABLE: Duration = Duration::from_secs(12);
 
 /// How long after a fault what it did may still show.
 pub const AFTERMATH: Duration = Duration::from_secs(20);
@@ -315,7 +343,11 @@ mod tests {
     #[test]
     fn what_is_promised_in_bad_weather_is_no_excuse() {
         let calm = Weather { loss: 10, twice: 5, late: 5, delay_ms: 20, jitter_ms: 30 };
-        assert_eq!(Fault::Weather(calm).excuses(), Some(Vec::new()));
-        assert_eq!(Fault::Weather(Weather { loss: 25, ..calm }).excuses(), None);
+        let lasts = Duration::from_secs(9);
+        assert_eq!(Fault::Weather(calm).excuses(lasts), Some(Vec::new()));
+        assert_eq!(Fault::Weather(Weather { loss: 25, ..calm }).excuses(lasts), None);
+        let pause = Fault::Pause { agent: Agent(1) };
+        assert_eq!(pause.excuses(Duration::from_secs(4)), Some(Vec::new()));
+        assert_eq!(pause.excuses(lasts), Some(vec![Agent(1)]));
     }
 }

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
@@ -87,8 +88,8 @@ impl Injector {
             Active { done: self.done.len(), rules: Vec::new(), links: Vec::new(), agents: Vec::new() };
         let result = self.break_it(&step.fault, leader, &mut active);
         let led = leader.is_some_and(|leader| active.agents.contains(&leader));
-        let mut excuses = step.fault.excuses();
-        if let Some(excuses) = &mut excuses {
+        let mut excuses = step.fault.excuses(Duration::from_millis(step.lasts_ms));
+        if let (Some(excuses), Fault::Leader) = (&mut excuses, &step.fault) {
             excuses.extend(&active.agents);
         }
         let hit = active.agents.clone();
@@ -139,7 +140,7 @@ impl Injector {
                 self.disk(*agent)?.slow(pid, *rate)?;
             }
             Fault::DiskStuck { agent } => self.disk(*agent)?.freeze()?,
-            Fault::Clock { agent, .. } => cluster.agent(*agent).kill(),
+            Fault::Clock { agent, .. } | Fault::Expire { agent } => cluster.agent(*agent).kill(),
             Fault::Damage { agent, place } => {
                 cluster.agent(*agent).kill();
                 let data = cluster.agent(*agent).data();
@@ -179,9 +180,11 @@ impl Injector {
             cluster.network.mend(&active.links)?;
         }
         match fault {
-            Fault::Kill { .. } | Fault::Leader | Fault::Power { .. } | Fault::Damage { .. } => {
-                active.agents.iter().try_for_each(|agent| cluster.start(*agent, 0))
-            }
+            Fault::Kill { .. }
+            | Fault::Leader
+            | Fault::Power { .. }
+            | Fault::Damage { .. }
+            | Fault::Expire { .. } => active.agents.iter().try_for_each(|agent| cluster.start(*agent, 0)),
             Fault::Pause { agent } => {
                 cluster.agent(*agent).signal(Signal::SIGCONT);
                 Ok(())

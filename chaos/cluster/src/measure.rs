@@ -154,7 +154,7 @@ mod tests {
     use crate::fault::Weather;
 
     fn done(at_ms: u64, end_ms: u64, fault: Fault, led: bool) -> Done {
-        let excuses = fault.excuses();
+        let excuses = fault.excuses(std::time::Duration::from_millis(end_ms - at_ms));
         let (what, hit) = (fault.to_string(), fault.hits());
         Done { at_ms, end_ms: Some(end_ms), what, hit, led, excuses, note: None, fault }
     }

@@ -107,7 +107,8 @@ impl Draw {
             Kind::OneWay => self.one_way(),
             Kind::Partial => self.partial(),
             Kind::Plane => self.plane(),
-            Kind::Weather => Fault::Weather(self.weather()),
+            Kind::Rain => Fault::Weather(self.weather(10, 50, 100)),
+            Kind::Weather => Fault::Weather(self.weather(40, 300, 300)),
             Kind::DiskFull => Fault::DiskFull { agent: self.free(from_ms, Some(Part::Server))? },
             Kind::DiskSlow => {
                 let rate = 1_024 * self.rng.random_range(16..=512);
@@ -119,6 +120,7 @@ impl Draw {
                 Fault::Clock { agent: self.free(from_ms, None)?, shift }
             }
             Kind::Damage => self.damage(from_ms, to_ms)?,
+            Kind::Expire => Fault::Expire { agent: self.free(from_ms, None)? },
             Kind::Storm => self.storm(from_ms)?,
         };
         for agent in fault.hits() {
@@ -199,16 +201,13 @@ impl Draw {
         Fault::Cut { shape, links: others.flat_map(|other| both(agent, other)).collect(), plane }
     }
 
-    /// Half of the weathers are such that nobody may be taken for dead.
-    fn weather(&mut self) -> Weather {
-        let harsh = self.rng.random_bool(0.5);
-        let (loss, delay, jitter) = if harsh { (40, 300, 300) } else { (10, 50, 100) };
+    fn weather(&mut self, loss: u8, delay_ms: u16, jitter_ms: u16) -> Weather {
         Weather {
             loss: self.rng.random_range(0..=loss),
             twice: self.rng.random_range(0..=30),
             late: self.rng.random_range(0..=20),
-            delay_ms: self.rng.random_range(0..=delay),
-            jitter_ms: self.rng.random_range(0..=jitter),
+            delay_ms: self.rng.random_range(0..=delay_ms),
+            jitter_ms: self.rng.random_range(0..=jitter_ms),
         }
     }
 

@@ -136,6 +136,7 @@ pub fn run(options: Options) -> io::Result<Report> {
         binary: options.binary.clone(),
         seed: options.wishes.seed,
         disks: needs_disks,
+        short_certificates: steps.iter().any(|step| matches!(step.fault, Fault::Expire { .. })),
     })?);
     let formed = cluster.form()?;
     eprintln!("the region formed in {:.1} s", formed.as_secs_f64());

@@ -110,7 +110,10 @@ pub fn join_config(options: &Options, identity: Identity, life: u64) -> anyhow::
         key,
         token,
         require_token: join.require_token,
-        lifetimes: Lifetimes::default(),
+        lifetimes: Lifetimes {
+            certificate: join.certificate_ttl.unwrap_or(Lifetimes::default().certificate),
+            ..Lifetimes::default()
+        },
         retry: Retry { interval: join.interval, max: join.tries_max.unwrap_or(0) },
     })
 }

@@ -12,6 +12,9 @@ use super::{
 /// Time between two rounds, as Nomad has it.
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// The shortest life of a certificate: renewal at two thirds of it has to leave time for tries.
+const CERTIFICATE_TTL_MIN: Duration = Duration::from_secs(60);
+
 /// Reads every block that names servers. Flags stand in the server's block, and serve a client as well.
 pub(super) fn options(raw: &RawAgent, warnings: &mut Vec<String>) -> Result<JoinOptions, Fault> {
     let server = raw.server.clone().unwrap_or_default();
@@ -25,6 +28,10 @@ pub(super) fn options(raw: &RawAgent, warnings: &mut Vec<String>) -> Result<Join
         return Err(Fault::Setup(format!("retry_max cannot be {retry_max}. Must be 0 (no end) or more")));
     };
     let interval = blocks.iter().find_map(|block| block.retry_interval.clone()).or(server.retry_interval);
+    let certificate_ttl = server.certificate_ttl.map(|span| span.time);
+    if certificate_ttl.is_some_and(|time| time < CERTIFICATE_TTL_MIN) {
+        return Err(Fault::Setup("certificate_ttl must be a minute at the least".to_owned()));
+    }
     let token = raw.join_token.as_ref().map(|token| token.0.trim().to_owned());
     Ok(JoinOptions {
         addresses: addresses(named, warnings),
@@ -32,6 +39,7 @@ pub(super) fn options(raw: &RawAgent, warnings: &mut Vec<String>) -> Result<Join
         interval: interval.map(|span| span.time).filter(|time| !time.is_zero()).unwrap_or(INTERVAL),
         token: token.filter(|token| !token.is_empty()),
         require_token: server.require_join_token.unwrap_or(false),
+        certificate_ttl,
     })
 }
 

@@ -132,6 +132,8 @@ pub struct JoinOptions {
     pub token: Option<String>,
     /// Let nobody in, and go nowhere, without a token or a certificate.
     pub require_token: bool,
+    /// How long certificates last that this agent issues, as a server; 30 days unless set.
+    pub certificate_ttl: Option<Duration>,
 }
 
 /// Certificates of the user's own, as Nomad's `tls` block names them.

@@ -321,3 +321,16 @@ fn certificates_are_named_in_full_or_not_at_all() {
     let error = load_text(&tls).expect_err("no certificate").to_string();
     assert!(error.contains("tls.cert_file must be set"), "{error}");
 }
+
+#[test]
+fn certificates_live_for_a_minute_at_the_least() {
+    let with = |ttl: &str| {
+        load_text(&format!(
+            "data_dir = \"/var/lib/x\"\nserver {{\n  enabled = true\n  certificate_ttl = \"{ttl}\"\n}}\n"
+        ))
+    };
+    let error = with("59s").expect_err("too short").to_string();
+    assert!(error.contains("certificate_ttl must be a minute"), "{error}");
+    let options = with("90s").expect("fine");
+    assert_eq!(options.join.certificate_ttl, Some(std::time::Duration::from_secs(90)));
+}

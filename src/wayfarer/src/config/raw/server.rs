@@ -43,6 +43,7 @@ section! {
         rejoin_after_leave: bool => "RejoinAfterLeave";
         encrypt: Secret => "";
         require_join_token: bool => "";
+        certificate_ttl: Span => "";
         server_join: RawServerJoin => "ServerJoin";
         default_scheduler_config: RawScheduler => "DefaultSchedulerConfig";
         plan_rejection_tracker: RawPlanRejection => "PlanRejectionTracker" [Later];
