@@ -40,7 +40,7 @@ pub enum Kind {
     Clock,
     /// A stopped server's log with one bit flipped.
     Damage,
-    /// An agent that is away until its certificate has expired.
+    /// A server that is away until its certificate has expired.
     Expire,
     /// Agents that join and leave.
     Storm,
@@ -104,7 +104,7 @@ impl Kind {
             Self::Clock => ("clock", "kill -9, then started with a shifted monotonic clock", (1, 4)),
             Self::Damage => ("damage", "kill -9 of a server, one bit of its log flipped, started", (1, 3)),
             Self::Expire => {
-                ("expire", "kill -9 of an agent, started when its certificate of a minute is over", (70, 80))
+                ("expire", "kill -9 of a server, started when its certificate of a minute is over", (70, 80))
             }
             Self::Storm => ("storm", "clients and a server that join and leave again", (10, 25)),
         };

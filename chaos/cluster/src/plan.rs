@@ -120,7 +120,8 @@ impl Draw {
                 Fault::Clock { agent: self.free(from_ms, None)?, shift }
             }
             Kind::Damage => self.damage(from_ms, to_ms)?,
-            Kind::Expire => Fault::Expire { agent: self.free(from_ms, None)? },
+            // A client that knows neither token nor key is not taken back without its certificate, on purpose.
+            Kind::Expire => Fault::Expire { agent: self.free(from_ms, Some(Part::Server))? },
             Kind::Storm => self.storm(from_ms)?,
         };
         for agent in fault.hits() {

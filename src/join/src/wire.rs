@@ -228,7 +228,7 @@ pub enum Refusal {
     },
     /// The id was someone's who had another key.
     #[error(
-        "node id {node_id} is known with another certificate: give a token or the gossip key, or start the agent with its old tls directory"
+        "node id {node_id} is known with another certificate: give a token or the gossip key, or start the agent with its old tls directory, if the certificate there is still valid"
     )]
     NodeKnown {
         /// The id.
