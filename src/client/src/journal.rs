@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -95,8 +96,11 @@ pub enum OpenError {
 /// Where changes are handed in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    queue: Option<mpsc::Sender<(Vec<Entry>, oneshot::Sender<()>)>>,
+    queue: Option<mpsc::Sender<Handed>>,
 }
+
+/// Changes, and who is told once they are on the disk.
+type Handed = (Vec<Entry>, oneshot::Sender<()>);
 
 /// The disk refused a change, and the agent is stopping.
 #[derive(Debug, thiserror::Error)]
@@ -123,10 +127,12 @@ impl Journal {
         disk.compact().map_err(io)?;
         let (queue, entries) = mpsc::channel(QUEUE_MAX);
         let shutdown = env.shutdown().clone();
-        env.thread("client-journal", move || {
-            if let Err(error) = disk.run(entries) {
+        env.work_off("client-journal", entries, move |first, queue| match disk.write(first, queue) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
                 tracing::error!(%error, "client journal can not be written; stopping the agent");
                 shutdown.fire();
+                ControlFlow::Break(())
             }
         });
         Ok((Self { queue: Some(queue) }, remembered))
@@ -247,29 +253,28 @@ impl Disk {
         Ok(Some(Self { path: path.to_owned(), file, length, length_when_compact: length, tables }))
     }
 
-    fn run(&mut self, mut queue: mpsc::Receiver<(Vec<Entry>, oneshot::Sender<()>)>) -> io::Result<()> {
-        while let Some(first) = queue.blocking_recv() {
-            let mut bytes = Vec::new();
-            let mut waiting = Vec::new();
-            let mut next = Some(first);
-            while let Some((entries, done)) = next {
-                for entry in entries {
-                    write_record(&mut bytes, &entry);
-                    self.tables.apply(entry);
-                }
-                waiting.push(done);
-                next = if bytes.len() < GROUP_BYTES_MAX { queue.try_recv().ok() } else { None };
+    /// Writes what was handed in, and what waits behind it, with one sync.
+    fn write(&mut self, first: Handed, queue: &mut mpsc::Receiver<Handed>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some((entries, done)) = next {
+            for entry in entries {
+                write_record(&mut bytes, &entry);
+                self.tables.apply(entry);
             }
-            self.file.write_all(&bytes)?;
-            self.file.sync_data()?;
-            self.length += bytes.len() as u64;
-            for done in waiting {
-                // A writer that stopped waiting has no use for the news.
-                let _ = done.send(());
-            }
-            if self.length > COMPACT_MIN && self.length > self.length_when_compact * 2 {
-                self.compact()?;
-            }
+            waiting.push(done);
+            next = if bytes.len() < GROUP_BYTES_MAX { queue.try_recv().ok() } else { None };
+        }
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()?;
+        self.length += bytes.len() as u64;
+        for done in waiting {
+            // A writer that stopped waiting has no use for the news.
+            let _ = done.send(());
+        }
+        if self.length > COMPACT_MIN && self.length > self.length_when_compact * 2 {
+            self.compact()?;
         }
         Ok(())
     }

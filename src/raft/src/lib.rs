@@ -19,6 +19,7 @@ mod raft;
 mod snapshot;
 #[cfg(test)]
 mod suite;
+mod tasks;
 mod types;
 mod wire;
 

@@ -193,6 +193,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Peer,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = crate::tasks::Tasks,
 );
 
 pub(crate) type LogId = alias::LogIdOf<Types>;

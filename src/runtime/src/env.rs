@@ -1,15 +1,19 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex},
+    ops::ControlFlow,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tracing::{Instrument, error};
 
-use crate::Shutdown;
+use crate::{Process, Shutdown};
 
 /// Nanoseconds since the Unix epoch, as a wall clock shows them.
 pub type WallNanos = i64;
@@ -25,7 +29,27 @@ pub enum WallClock {
         epoch: WallNanos,
         /// The monotonic instant that `epoch` belongs to.
         started: Instant,
+        /// How far it is off at the moment.
+        skew: Skew,
     },
+}
+
+impl WallClock {
+    /// Makes a clock that shows `epoch` now, but for its skew.
+    pub fn simulated(epoch: WallNanos, skew: Skew) -> Self {
+        Self::Simulated { epoch, started: Instant::now(), skew }
+    }
+}
+
+/// How far a simulated clock is off, which may change at any time. All clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Skew(Arc<AtomicI64>);
+
+impl Skew {
+    /// Sets it in nanoseconds, ahead or behind.
+    pub fn set(&self, nanos: i64) {
+        self.0.store(nanos, Ordering::Relaxed);
+    }
 }
 
 /// One agent's access to time, chance and tasks. Cheap to clone.
@@ -38,6 +62,8 @@ struct Inner {
     wall: WallClock,
     seeds: Mutex<SmallRng>,
     shutdown: Shutdown,
+    /// None for a real agent, whose process is the operating system's.
+    process: Option<Process>,
 }
 
 impl fmt::Debug for Env {
@@ -57,8 +83,19 @@ impl Env {
 
     /// Makes an environment from its parts; the same seed draws the same numbers.
     pub fn with(wall: WallClock, seed: u64, shutdown: Shutdown) -> Self {
+        Self::make(wall, seed, shutdown, None)
+    }
+
+    /// Makes the environment of a simulated agent, whose tasks can be stopped and killed together. It has no threads:
+    /// blocking work is done between the steps of its tasks, so that a run repeats exactly.
+    pub fn simulated(wall: WallClock, seed: u64, shutdown: Shutdown) -> (Self, Process) {
+        let process = Process::default();
+        (Self::make(wall, seed, shutdown, Some(process.clone())), process)
+    }
+
+    fn make(wall: WallClock, seed: u64, shutdown: Shutdown, process: Option<Process>) -> Self {
         let seeds = Mutex::new(SmallRng::seed_from_u64(seed));
-        Self { inner: Arc::new(Inner { wall, seeds, shutdown }) }
+        Self { inner: Arc::new(Inner { wall, seeds, shutdown, process }) }
     }
 
     /// Returns the monotonic time. It never goes back, and jumps in a simulation.
@@ -74,8 +111,9 @@ impl Env {
             WallClock::System => SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)),
-            WallClock::Simulated { epoch, started } => {
-                epoch + i64::try_from(started.elapsed().as_nanos()).unwrap_or(i64::MAX)
+            WallClock::Simulated { epoch, started, skew } => {
+                let elapsed = i64::try_from(started.elapsed().as_nanos()).unwrap_or(i64::MAX);
+                epoch.saturating_add(elapsed).saturating_add(skew.0.load(Ordering::Relaxed))
             }
         }
     }
@@ -123,15 +161,17 @@ impl Env {
     {
         let guard = PanicGuard { name, shutdown: self.inner.shutdown.clone(), done: false };
         let span = tracing::debug_span!("task", name);
-        #[allow(clippy::disallowed_methods)]
-        tokio::spawn(
-            async move {
-                let mut guard = guard;
-                future.await;
-                guard.done = true;
-            }
-            .instrument(span),
-        )
+        let task = async move {
+            let mut guard = guard;
+            future.await;
+            guard.done = true;
+        }
+        .instrument(span);
+        match &self.inner.process {
+            Some(process) => process.spawn(task),
+            #[allow(clippy::disallowed_methods)]
+            None => tokio::spawn(task),
+        }
     }
 
     /// Runs blocking work away from the event loop.
@@ -140,7 +180,37 @@ impl Env {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        tokio::task::spawn_blocking(work)
+        match &self.inner.process {
+            Some(process) => process.spawn(async move { work() }),
+            None => tokio::task::spawn_blocking(work),
+        }
+    }
+
+    /// Does blocking work for what comes out of a queue, in order, until the queue is closed or the work breaks off. A
+    /// real agent gives it a thread of its own. The work may take more out of the queue by itself.
+    pub fn work_off<T, W>(&self, name: &'static str, mut queue: mpsc::Receiver<T>, mut work: W)
+    where
+        T: Send + 'static,
+        W: FnMut(T, &mut mpsc::Receiver<T>) -> ControlFlow<()> + Send + 'static,
+    {
+        if self.inner.process.is_some() {
+            self.spawn(name, async move {
+                while let Some(item) = queue.recv().await {
+                    if work(item, &mut queue).is_break() {
+                        return;
+                    }
+                }
+            });
+            return;
+        }
+        // The thread ends by itself with its queue, so nobody needs to join it.
+        drop(self.thread(name, move || {
+            while let Some(item) = queue.blocking_recv() {
+                if work(item, &mut queue).is_break() {
+                    return;
+                }
+            }
+        }));
     }
 
     /// Starts a named operating system thread for blocking work that lasts as long as the agent.
@@ -190,10 +260,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_simulated_wall_clock_follows_paused_time() {
-        let clock = WallClock::Simulated { epoch: 1_000, started: Instant::now() };
-        let env = Env::with(clock, 1, Shutdown::new());
+        let skew = Skew::default();
+        let env = Env::with(WallClock::simulated(1_000, skew.clone()), 1, Shutdown::new());
         env.sleep(Duration::from_secs(5)).await;
         assert_eq!(env.wall(), 5_000_001_000);
+        skew.set(-5_000_000_000);
+        assert_eq!(env.wall(), 1_000);
     }
 
     #[tokio::test]

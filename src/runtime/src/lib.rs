@@ -8,9 +8,11 @@
 
 mod backoff;
 mod env;
+mod process;
 mod shutdown;
 
 pub use backoff::Backoff;
-pub use env::{Env, WallClock, WallNanos};
+pub use env::{Env, Skew, WallClock, WallNanos};
+pub use process::{Process, spawn_within};
 pub use shutdown::Shutdown;
 pub use tokio::time::{Duration, Instant};

@@ -288,6 +288,11 @@ impl World {
         Some((Arc::clone(&task.options), running, task.started_at))
     }
 
+    /// Lets a task end by itself with exit code 1, at this wall time.
+    pub fn fail(&self, id: &TaskId, at: i64) {
+        self.inner.state.lock().end(id, ExitResult::exited(1), at);
+    }
+
     /// Lists the tasks that run, whoever started them.
     pub fn running(&self) -> Vec<TaskId> {
         let state = self.inner.state.lock();

@@ -124,7 +124,7 @@ impl Agent {
         let epoch = i64::try_from(TokioHost.unix_time().as_nanos()).unwrap();
         let seed = u64::from(plan.identity.node_id.0[0]);
         let wall = match net {
-            Net::Memory(_) => WallClock::Simulated { epoch, started: Instant::now() },
+            Net::Memory(_) => WallClock::simulated(epoch, runtime::Skew::default()),
             Net::Quic => WallClock::System,
         };
         let env = Env::with(wall, seed, shutdown);

@@ -28,8 +28,15 @@ struct Disk {
     /// The last entry that a sync acknowledged; it stands for the mark file.
     acknowledged: Option<LogPoint>,
     fail_syncs: u32,
+    deadly: Option<DeadlyWrite>,
     snapshots: BTreeMap<LogPoint, Bytes>,
     counts: Counts,
+}
+
+/// What the next append does when the machine dies in it.
+struct DeadlyWrite {
+    kept_permille: u32,
+    died: Box<dyn FnOnce() + Send>,
 }
 
 #[derive(Default)]
@@ -101,6 +108,19 @@ impl MemoryDisk {
         self.lock().fail_syncs = count;
     }
 
+    /// Has the machine die in the next append: a part of its entries, from the first on, is on the disk, none of it is
+    /// acknowledged, and `died` is called.
+    pub fn die_in_next_append(&self, kept_permille: u32, died: impl FnOnce() + Send + 'static) {
+        self.lock().deadly = Some(DeadlyWrite { kept_permille, died: Box::new(died) });
+    }
+
+    /// Takes back the failures that were asked for and have not happened.
+    pub fn mend(&self) {
+        let mut disk = self.lock();
+        disk.fail_syncs = 0;
+        disk.deadly = None;
+    }
+
     /// Damages the disk: the last `count` synced entries vanish, behind the back of the mark.
     pub fn lose_synced(&self, count: usize) {
         let mut disk = self.lock();
@@ -163,6 +183,22 @@ impl MemoryLog {
         disk.pending.push(op);
     }
 
+    fn die(&mut self, records: &[Record], kept_permille: u32, died: Box<dyn FnOnce() + Send>) -> StoreError {
+        let kept = records.len() * kept_permille as usize / 1_000;
+        {
+            let mut disk = self.disk.lock();
+            let disk = &mut *disk;
+            for op in disk.pending.drain(..) {
+                disk.synced.apply(op);
+            }
+            for record in &records[..kept] {
+                disk.synced.apply(Op::Insert(record.clone()));
+            }
+        }
+        died();
+        StoreError::Io { source: std::io::Error::other("the machine died in this write") }
+    }
+
     fn sync(&mut self) -> Result<(), StoreError> {
         let mut disk = self.disk.lock();
         let disk = &mut *disk;
@@ -205,6 +241,10 @@ impl LogStore for MemoryLog {
                 return Err(StoreError::Gap { at: record.point.index, expected });
             }
             next = Some(record.point.index + 1);
+        }
+        let deadly = self.disk.lock().deadly.take();
+        if let Some(DeadlyWrite { kept_permille, died }) = deadly {
+            return Err(self.die(records, kept_permille, died));
         }
         for record in records {
             self.write(Op::Insert(record.clone()));

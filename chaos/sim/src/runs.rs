@@ -1,0 +1,191 @@
+//! Does what is asked: starts a process for each run, and puts together what they say.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    process::{Child, Command as Process, ExitCode, Stdio},
+    time::Duration,
+};
+
+use chaos_sim::Verdict;
+use runtime::Instant;
+use tracing_subscriber::{EnvFilter, fmt::format::Writer, fmt::time::FormatTime};
+
+use crate::{
+    command::{Command, Task, listed},
+    table::Table,
+};
+
+/// Names the seed to the process's own source of entropy (`entropy.c`).
+const SEED_VARIABLE: &str = "WAYFARER_SIM_SEED";
+
+/// What begins the line that a run ends with.
+const VERDICT_LINE: &str = "verdict: ";
+
+/// Does what is asked.
+///
+/// # Errors
+///
+/// When a process could not be started, or said nothing.
+pub fn perform(command: Command) -> Result<ExitCode, String> {
+    match command.task {
+        Task::Seeds { count, from, twice } => many(&command, from..from + count, twice),
+        Task::Minimise(seed) => minimise(&command, seed),
+        Task::Seed(seed) | Task::Quietly(seed) => {
+            // Entropy follows the seed only in a process that was started with it.
+            if std::env::var(SEED_VARIABLE).is_ok_and(|set| set == seed.to_string()) {
+                return Ok(here(&command, seed));
+            }
+            let status = Process::new(own_path()?)
+                .args(std::env::args().skip(1))
+                .env(SEED_VARIABLE, seed.to_string())
+                .status()
+                .map_err(|error| error.to_string())?;
+            Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(2)))
+        }
+    }
+}
+
+fn own_path() -> Result<std::path::PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("this program does not know its own path: {error}"))
+}
+
+/// Runs one seed in this process.
+fn here(command: &Command, seed: u64) -> ExitCode {
+    let shown = matches!(command.task, Task::Seed(_));
+    let plan = command.plan(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime of one thread needs nothing");
+    let verdict = runtime.block_on(async {
+        if let Some(filter) = &command.logs {
+            let logs = tracing_subscriber::fmt().with_timer(Simulated(Instant::now()));
+            logs.with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).with_ansi(false).init();
+        }
+        chaos_sim::run(&plan, shown).await
+    });
+    // What is left of the agents is not waited for.
+    runtime.shutdown_background();
+    println!("{VERDICT_LINE}{}", serde_json::to_string(&verdict).expect("a verdict is plain data"));
+    if verdict.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Shows simulated time in log lines.
+struct Simulated(Instant);
+
+impl FormatTime for Simulated {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        write!(w, "{:>12.6}", self.0.elapsed().as_secs_f64())
+    }
+}
+
+/// Runs of other processes, a few at a time, in order.
+struct Runs<'a> {
+    command: &'a Command,
+    started: VecDeque<(u64, Child)>,
+}
+
+impl Runs<'_> {
+    fn start(&mut self, seed: u64, without: &BTreeSet<usize>) -> Result<(), String> {
+        let child = Process::new(own_path()?)
+            .args(self.command.for_one(seed, without))
+            .env(SEED_VARIABLE, seed.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        self.started.push_back((seed, child));
+        Ok(())
+    }
+
+    /// Waits for the run that was started first.
+    fn next(&mut self) -> Result<Option<Verdict>, String> {
+        let Some((seed, child)) = self.started.pop_front() else { return Ok(None) };
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let verdict = text.lines().find_map(|line| line.strip_prefix(VERDICT_LINE));
+        let verdict = verdict.and_then(|verdict| serde_json::from_str(verdict).ok());
+        verdict
+            .map(Some)
+            .ok_or_else(|| format!("the run of seed {seed} ended without a verdict: {}", output.status))
+    }
+}
+
+fn many(command: &Command, seeds: std::ops::Range<u64>, twice: bool) -> Result<ExitCode, String> {
+    let each = if twice { 2 } else { 1 };
+    let mut left = seeds.flat_map(|seed| std::iter::repeat_n(seed, each));
+    let mut runs = Runs { command, started: VecDeque::new() };
+    let mut table = Table::begin(command);
+    loop {
+        while runs.started.len() < command.jobs
+            && let Some(seed) = left.next()
+        {
+            runs.start(seed, &command.without)?;
+        }
+        let Some(verdict) = runs.next()? else { break };
+        for finding in &verdict.findings {
+            let at = finding.at.as_secs_f64();
+            println!("seed {}: {} at {at:.1} s: {}", verdict.seed, finding.property, finding.what);
+        }
+        table.add(verdict);
+    }
+    println!("{table}");
+    if let Some(path) = &command.results {
+        std::fs::write(path, table.page()).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(if table.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Leaves out faults, many at a time and then fewer, for as long as the seed still fails.
+fn minimise(command: &Command, seed: u64) -> Result<ExitCode, String> {
+    let plan = command.plan(seed);
+    let fails = |without: &BTreeSet<usize>| -> Result<Option<Verdict>, String> {
+        let mut runs = Runs { command, started: VecDeque::new() };
+        runs.start(seed, without)?;
+        Ok(runs.next()?.filter(|verdict| !verdict.findings.is_empty()))
+    };
+    let mut without = command.without.clone();
+    let Some(mut last) = fails(&without)? else {
+        println!("seed {seed} does not fail");
+        return Ok(ExitCode::SUCCESS);
+    };
+    // Places count in the whole plan, of which nothing is left out yet.
+    let all: Vec<usize> = (0..plan.happenings.len() + without.len()).collect();
+    let mut chunk = all.len().div_ceil(2).max(1);
+    loop {
+        let mut shrank = false;
+        for places in all.chunks(chunk) {
+            let wanted: BTreeSet<usize> = without.iter().chain(places).copied().collect();
+            if wanted.len() == without.len() {
+                continue;
+            }
+            if let Some(verdict) = fails(&wanted)? {
+                println!("still fails without {} of {} faults", wanted.len(), all.len());
+                (without, last, shrank) = (wanted, verdict, true);
+            }
+        }
+        if chunk == 1 && !shrank {
+            break;
+        }
+        chunk = (chunk / 2).max(1);
+    }
+    let whole = Command { without: BTreeSet::new(), ..command.clone() }.plan(seed);
+    println!("\nseed {seed} fails with these faults:");
+    for (place, happening) in
+        whole.happenings.iter().enumerate().filter(|(place, _)| !without.contains(place))
+    {
+        let (at, lasts) = (happening.at.as_secs_f64(), happening.lasts.as_secs_f64());
+        println!("  #{place} at {at:.3} s for {lasts:.3} s: {}", happening.fault);
+    }
+    for finding in &last.findings {
+        println!("  {}: {}", finding.property, finding.what);
+    }
+    println!("\nto see it: --seed {seed} --profile {} --without {}", command.profile, listed(&without));
+    Ok(ExitCode::FAILURE)
+}
+
+/// A duration for people.
+pub fn hours(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    format!("{}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
