@@ -165,11 +165,13 @@ impl Report {
     pub fn row(&self, build: &str) -> String {
         let failover = &self.measured.failover;
         let times = |quantile: Option<u64>| quantile.map_or("-".to_owned(), |ms| ms.to_string());
+        let names: Vec<&str> = self.kinds.iter().map(|kind| kind.about().name).collect();
+        let kinds = if names.is_empty() { "as the seed chose".to_owned() } else { names.join(", ") };
         format!(
-            "| {build} | {} | {} s, {} faults | {} | {} / {} | {} / {} | {} | {} |",
+            "| {build} | {} | {kinds}: {} in {} s | {} | {} / {} | {} / {} | {} | {} |",
             self.seed,
-            self.asked_ms / 1_000,
             self.done.len(),
+            self.asked_ms / 1_000,
             self.outcomes.values().sum::<usize>(),
             times(failover.quantile(0.5)),
             times(failover.quantile(1.0)),
