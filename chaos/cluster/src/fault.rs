@@ -253,16 +253,37 @@ impl Fault {
         }
     }
 
+    /// How long it must be borne before anybody may be taken for dead for it.
+    #[must_use]
+    pub fn bearable(&self) -> Duration {
+        match self {
+            Self::Pause { .. } => PAUSE_BEARABLE,
+            Self::Cut { plane: Plane::Quic, .. } => QUIC_CUT_BEARABLE,
+            Self::Kill { .. }
+            | Self::Leader
+            | Self::Power { .. }
+            | Self::Cut { .. }
+            | Self::Weather(_)
+            | Self::DiskFull { .. }
+            | Self::DiskSlow { .. }
+            | Self::DiskStuck { .. }
+            | Self::Clock { .. }
+            | Self::Damage { .. }
+            | Self::Expire { .. }
+            | Self::Storm { .. } => Duration::ZERO,
+        }
+    }
+
     /// Agents that others may rightly take for dead when it lasts so long. None for all. What is promised is no excuse: gossip
     /// alone may be gone, QUIC alone and agents that stand still for a while, and two agents may not reach each other.
     #[must_use]
     pub fn excuses(&self, lasts: Duration) -> Option<Vec<Agent>> {
         match self {
             Self::Cut { plane: Plane::Gossip, .. } => Some(Vec::new()),
-            Self::Cut { plane: Plane::Quic, .. } if lasts <= QUIC_CUT_BEARABLE => Some(Vec::new()),
+            Self::Cut { plane: Plane::Quic, .. } if lasts <= self.bearable() => Some(Vec::new()),
             Self::Cut { links, .. } if links.len() == 2 => Some(Vec::new()),
             Self::Cut { links, .. } => Some(links.iter().flat_map(|link| [link.from, link.to]).collect()),
-            Self::Pause { .. } if lasts <= PAUSE_BEARABLE => Some(Vec::new()),
+            Self::Pause { .. } if lasts <= self.bearable() => Some(Vec::new()),
             Self::Weather(weather) => (!weather.is_harsh()).then(Vec::new),
             Self::Leader => Some(Vec::new()),
             Self::Kill { .. }

@@ -76,7 +76,8 @@ pub struct Measured {
 pub fn false_downs(done: &[Done], changes: &[Change], aftermath_ms: u64) -> Vec<Change> {
     let excused = |change: &Change| {
         done.iter().any(|done| {
-            let lasted = change.at_ms >= done.at_ms
+            let bearable_ms = u64::try_from(done.fault.bearable().as_millis()).unwrap_or(u64::MAX);
+            let lasted = change.at_ms >= done.at_ms + bearable_ms
                 && done.end_ms.is_none_or(|end| change.at_ms <= end + aftermath_ms);
             lasted && done.excuses.as_ref().is_none_or(|agents| agents.contains(&change.agent))
         })
@@ -178,6 +179,9 @@ mod tests {
         let seen = [change(3_000, 3, "down"), change(4_000, 4, "down"), change(40_000, 3, "down")];
         let wrong: Vec<u64> = false_downs(&faults, &seen, 10_000).iter().map(|change| change.at_ms).collect();
         assert_eq!(wrong, [4_000, 40_000]);
+        let pause = [done(0, 9_000, Fault::Pause { agent: Agent(3) }, false)];
+        let early = [change(4_000, 3, "down"), change(6_000, 3, "down")];
+        assert_eq!(false_downs(&pause, &early, 0).len(), 1, "a pause of 5 s has to be borne");
         let harsh = [done(0, 50_000, Fault::Weather(Weather { loss: 30, ..calm }), false)];
         assert!(false_downs(&harsh, &seen, 0).is_empty());
     }
