@@ -8,10 +8,10 @@ use futures_util::future::BoxFuture;
 use runtime::Env;
 use serde_json::Value;
 use server::Server;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use transport::Connection;
 
-use crate::Membership;
+use crate::{Membership, relay::LARGE_BODIES_MAX};
 
 /// What an agent knows about itself, for the API.
 pub struct Agent {
@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     peers: OnceLock<Arc<dyn Peers>>,
     /// Who else is there; never set where an agent is alone.
     membership: OnceLock<Arc<dyn Membership>>,
+    /// Requests with large bodies take turns.
+    pub large_bodies: Arc<Semaphore>,
     /// When the agent began to serve, in nanoseconds since the epoch.
     pub started_at: i64,
 }
@@ -95,6 +97,7 @@ impl Api {
                 upstream,
                 peers: OnceLock::new(),
                 membership: OnceLock::new(),
+                large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
                 started_at,
             }),
         }

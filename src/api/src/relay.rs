@@ -10,7 +10,7 @@ use raft::ReadMode;
 use runtime::Instant;
 
 use crate::{
-    Api, Call, HttpError, Query,
+    Api, Call, HttpError, Query, Reply,
     forward::{AGENT_HEADERS, hops_of, note_way, way_of},
     listen::Origin,
     reply::{NOT_RUN_HEADER, stamp},
@@ -31,6 +31,14 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(5);
 /// being asked all the time.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// A body from here on is worked on by a thread of its own: reading and checking it takes long enough for the event loop
+/// to miss heartbeats meanwhile. What people write by hand is far smaller.
+const LARGE_BODY_BYTES: usize = 1 << 20;
+
+/// Large bodies that are worked on at once; further ones wait. Each takes up to fifty times its size while it is a tree
+/// of values, and one of the threads for blocking work, of which it needs another one in turn.
+pub(crate) const LARGE_BODIES_MAX: usize = 2;
 
 /// Longest text of an error that is read from another agent.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -187,7 +195,7 @@ impl Asked {
         let method = if parts.method == Method::POST { Method::PUT } else { parts.method.clone() };
         let call = Call { method, path: self.path.clone(), query: self.query.clone(), body, parts };
         let pretty = call.query.pretty();
-        match routes::dispatch(api, call).await {
+        match dispatch(api, call).await {
             Ok(reply) => {
                 let mut response = reply.into_response(pretty);
                 if let Some((known, contact)) = lag(api) {
@@ -224,6 +232,22 @@ impl Asked {
         let message = String::from_utf8_lossy(&text).into_owned();
         Answer::NotRun(HttpError { code, message, index: None, not_run: true })
     }
+}
+
+/// Answers, and keeps what takes long off the event loop.
+async fn dispatch(api: &Api, call: Call) -> Result<Reply, HttpError> {
+    if call.body.len() < LARGE_BODY_BYTES {
+        return routes::dispatch(api, call).await;
+    }
+    let permit = api.inner.large_bodies.clone().acquire_owned().await;
+    let (apart, runtime) = (api.clone(), tokio::runtime::Handle::current());
+    let work = move || {
+        let _permit = permit;
+        runtime.block_on(routes::dispatch(&apart, call))
+    };
+    let worked = api.agent().env.spawn_blocking(work).await;
+    worked
+        .unwrap_or_else(|error| Err(HttpError::internal(format!("the request can not be answered: {error}"))))
 }
 
 fn has_not_run(headers: &HeaderMap) -> bool {

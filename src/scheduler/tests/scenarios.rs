@@ -291,6 +291,26 @@ fn room_is_made_for_a_waiting_job() {
 }
 
 #[test]
+fn a_running_allocation_is_rescheduled_when_a_user_asks() {
+    let mut region = Region::nodes(4);
+    region.register(&service("moved", 2));
+    region.settle();
+    let asked = region.live("moved")[0].clone();
+    region.reschedule(&[asked.id]);
+    region.settle();
+    let live = region.live("moved");
+    assert_eq!(live.len(), 2);
+    let next = live.iter().find(|alloc| alloc.index == asked.index).expect("it is replaced");
+    assert_ne!(next.id, asked.id);
+    assert_ne!(next.node_id, asked.node_id, "a rescheduled allocation goes elsewhere");
+    assert_eq!(next.extra().reschedules.len(), 1);
+    let row = format!("moved.g[{}] v0 stop \"\" complete replaced", asked.index);
+    assert!(region.rows("moved").contains(&row), "{:?}", region.rows("moved"));
+    region.settle();
+    assert_eq!(region.live("moved").len(), 2, "it happens once");
+}
+
+#[test]
 fn scale_down_takes_the_highest() {
     let mut region = Region::nodes(4);
     let job = |count| {

@@ -95,7 +95,7 @@ impl ByFate {
             match fate(scene, job, &alloc) {
                 Fate::Dropped => {}
                 Fate::Kept => sorted.kept.push(alloc),
-                Fate::Failed => match due(scene, group, rollout, &alloc) {
+                Fate::Replaceable => match due(scene, group, rollout, &alloc) {
                     Due::Never => sorted.kept.push(alloc),
                     Due::Now => sorted.replace_now.push(alloc),
                     Due::At(at) => {
@@ -112,7 +112,8 @@ impl ByFate {
 enum Fate {
     Dropped,
     Kept,
-    Failed,
+    /// Failed, or asked to run elsewhere.
+    Replaceable,
 }
 
 fn fate(scene: &Scene<'_>, job: &Job, alloc: &Allocation) -> Fate {
@@ -124,7 +125,12 @@ fn fate(scene: &Scene<'_>, job: &Job, alloc: &Allocation) -> Fate {
         let counts = batch && is_done(alloc) && is_current(alloc, job) && !left;
         return if counts { Fate::Kept } else { Fate::Dropped };
     }
+    let forced = alloc.extra().transition.force_reschedule == Some(true);
     match alloc.client_status {
+        // Nothing is wrong with it: somebody wants it rescheduled all the same.
+        ClientStatus::Pending | ClientStatus::Running if forced && alloc.extra().next.is_none() => {
+            Fate::Replaceable
+        }
         ClientStatus::Pending | ClientStatus::Running | ClientStatus::Unknown => Fate::Kept,
         ClientStatus::Lost => Fate::Dropped,
         ClientStatus::Complete if batch && is_current(alloc, job) => Fate::Kept,
@@ -132,7 +138,7 @@ fn fate(scene: &Scene<'_>, job: &Job, alloc: &Allocation) -> Fate {
         // A batch job's later version runs from the start.
         ClientStatus::Failed if batch && !is_current(alloc, job) => Fate::Dropped,
         ClientStatus::Failed if alloc.extra().next.is_some() => Fate::Dropped,
-        ClientStatus::Failed => Fate::Failed,
+        ClientStatus::Failed => Fate::Replaceable,
     }
 }
 

@@ -42,6 +42,8 @@ impl Server {
         let asks = DesiredTransition {
             migrate: Some(!request.reschedule),
             reschedule: Some(request.reschedule),
+            // Without it, only what failed is rescheduled.
+            force_reschedule: request.reschedule.then_some(true),
             no_shutdown_delay: Some(request.no_shutdown_delay),
             ..DesiredTransition::default()
         };
