@@ -93,6 +93,25 @@ mod tests {
     }
 
     #[test]
+    fn commands_have_the_flags_that_scripts_use() {
+        for (name, wanted) in [
+            (
+                "job run",
+                "check-index consul-namespace detach eval-priority output preserve-counts ui var vault-namespace",
+            ),
+            ("job plan", "diff json-output t var vault-namespace verbose"),
+            ("job status", "all-allocs evals json short t ui"),
+            ("job action", "alloc allocation group i job t task"),
+            ("alloc status", "json short stats t ui verbose"),
+        ] {
+            let Found::Command(command, _) = find(&words(name)) else { panic!("{name} is not there") };
+            for flag in wanted.split(' ') {
+                assert!(command.all_flags().any(|known| known.name == flag), "{name} lacks -{flag}");
+            }
+        }
+    }
+
+    #[test]
     fn the_longest_name_wins() {
         let name = |text: &str| match find(&words(text)) {
             Found::Command(command, used) => format!("{} {used}", command.name),

@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Command, Context, Outcome, command},
-    flags::{Kind, flag},
+    flags::{Flag, Kind, flag},
     resolve,
 };
 
@@ -18,8 +18,14 @@ pub const COMMANDS: &[Command] = &[command!(
     ui
 )];
 
-/// Points at a page on standard error, unless hints are turned off.
+/// The flag of commands that have a page.
+pub const UI: Flag = flag("ui", Kind::Bool, "Open its page.");
+
+/// Points at a page on standard error, unless hints are turned off; with `-ui`, opens it.
 pub fn hint(context: &Context, what: &str, path: &str) {
+    if context.on("ui") {
+        return open(context, &format!("{}/ui/{path}", context.globals.config.address));
+    }
     let off = |prefix: &str| {
         std::env::var(format!("{prefix}_CLI_SHOW_HINTS"))
             .is_ok_and(|value| matches!(value.as_str(), "0" | "f" | "false" | "FALSE" | "False"))
@@ -58,12 +64,17 @@ async fn ui(context: &Context) -> Outcome {
             }
         }
     }
-    if context.on("show-url") || !open_browser(&url) {
+    open(context, &url);
+    Ok(0)
+}
+
+/// Opens a page, or says where it is when nothing can show it.
+fn open(context: &Context, url: &str) {
+    if context.on("show-url") || !open_browser(url) {
         context.console.out(&format!("URL for web UI: {url}"));
     } else {
         context.console.out(&format!("Opening URL \"{url}\""));
     }
-    Ok(0)
 }
 
 /// Asks the desktop to show a page; there may be none.

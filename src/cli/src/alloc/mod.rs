@@ -28,6 +28,7 @@ pub const COMMANDS: &[Command] = &[
             VERBOSE,
             JSON,
             TEMPLATE,
+            crate::ui::UI,
         ],
         status::run
     ),

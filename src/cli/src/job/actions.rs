@@ -35,7 +35,11 @@ pub async fn run(context: &Context) -> Outcome {
     }
     let client = context.client();
     let found = resolve::any_job(&client, context.text("job")).await?;
-    let alloc = match context.text("allocation") {
+    let wanted = match context.text("allocation") {
+        "" => context.text("alloc"),
+        id => id,
+    };
+    let alloc = match wanted {
         "" => resolve::alloc_of_job(&client, &found.id, context.text("group")).await?,
         id => resolve::alloc(context, &client, id).await?,
     };

@@ -15,9 +15,13 @@ mod stop;
 
 use crate::{
     command::{Command, DETACH, JSON, TEMPLATE, VERBOSE, YES, command},
-    flags::{Kind, flag},
+    flags::{Flag, Kind, flag},
     jobfile::{JSON_INPUT, STRICT, VAR, VAR_FILE},
+    ui::UI,
 };
+
+const VAULT_NAMESPACE: Flag =
+    flag("vault-namespace", Kind::Text, "Namespace in Vault, instead of the job file's.");
 
 /// Commands that show jobs.
 pub const COMMANDS: &[Command] = &[
@@ -34,6 +38,7 @@ pub const COMMANDS: &[Command] = &[
                 VERBOSE,
                 JSON,
                 TEMPLATE,
+                UI,
             ],
             status::run
         )
@@ -97,7 +102,7 @@ pub const COMMANDS: &[Command] = &[
         "job validate"["validate"],
         "[options] <path>",
         "Check a job file.",
-        &[JSON_INPUT, STRICT, VAR, VAR_FILE],
+        &[VAULT_NAMESPACE, JSON_INPUT, STRICT, VAR, VAR_FILE],
         run::validate
     ),
     command!(
@@ -108,6 +113,8 @@ pub const COMMANDS: &[Command] = &[
             flag("diff", Kind::Bool, "Show what differs; true unless set."),
             flag("policy-override", Kind::Bool, "Override soft policies."),
             flag("json-output", Kind::Bool, "Print the answer as JSON."),
+            TEMPLATE,
+            VAULT_NAMESPACE,
             JSON_INPUT,
             STRICT,
             VAR,
@@ -152,6 +159,9 @@ pub const CHANGING: &[Command] = &[
             flag("policy-override", Kind::Bool, "Override soft policies."),
             flag("preserve-counts", Kind::Bool, "Keep the counts that the job has."),
             flag("preserve-resources", Kind::Bool, "Keep the resources that the job has."),
+            flag("consul-namespace", Kind::Text, "Namespace in Consul, instead of the job file's."),
+            VAULT_NAMESPACE,
+            UI,
             DETACH,
             JSON_INPUT,
             STRICT,
@@ -176,7 +186,13 @@ pub const CHANGING: &[Command] = &[
         ],
         stop::stop
     ),
-    command!("job start", "[options] <job>...", "Run stopped jobs again.", &[DETACH, VERBOSE], stop::start),
+    command!(
+        "job start"["start"],
+        "[options] <job>...",
+        "Run stopped jobs again.",
+        &[DETACH, VERBOSE],
+        stop::start
+    ),
     command!(
         "job restart",
         "[options] <job>",
@@ -277,6 +293,7 @@ pub const CHANGING: &[Command] = &[
             flag("group", Kind::Text, "The group."),
             flag("task", Kind::Text, "The task."),
             flag("allocation", Kind::Text, "The allocation."),
+            flag("alloc", Kind::Text, "The same."),
             flag("i", Kind::Bool, "Pass standard input on; true unless set."),
             flag("t", Kind::Bool, "With a terminal; true unless set, when there is one."),
             flag("e", Kind::Text, "Character that begins an escape; `none` for none."),

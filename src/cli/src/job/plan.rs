@@ -43,9 +43,14 @@ async fn plan(context: &Context) -> Outcome {
                 + updates.canary
                 > 0
         });
-    if context.on("json-output") {
+    let form = context.text("t");
+    if context.on("json-output") || !form.is_empty() {
+        if context.on("json-output") && !form.is_empty() {
+            return Err(Failure::new("Both json and template formatting are not allowed"));
+        }
         let value = serde_json::to_value(&answer).map_err(|error| Failure::new(error.to_string()))?;
-        context.console.out(&template::json(&value));
+        let text = if form.is_empty() { template::json(&value) } else { template::render(form, &value)? };
+        context.console.out(&text);
         return Ok(if changes { EXIT_CHANGES } else { 0 });
     }
     let console = &context.console;

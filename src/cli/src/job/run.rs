@@ -31,6 +31,12 @@ pub fn placed(context: &Context, mut job: Value) -> Value {
             job[field] = json!(value);
         }
     }
+    for (field, flag) in [("ConsulNamespace", "consul-namespace"), ("VaultNamespace", "vault-namespace")] {
+        let value = context.text(flag);
+        if !value.is_empty() {
+            job[field] = json!(value);
+        }
+    }
     job
 }
 

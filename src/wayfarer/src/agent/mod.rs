@@ -33,6 +33,10 @@ pub async fn run(args: Vec<String>) -> i32 {
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let flags = match config::parse_agent_args(&args, &vars) {
         Ok(flags) => flags,
+        Err(config::UsageError::Help(text)) => {
+            println!("{text}");
+            return 0;
+        }
         Err(error) => {
             eprintln!("{error}");
             return 1;

@@ -26,7 +26,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use flags::{Flags, parse_agent_args};
+pub use flags::{Flags, UsageError, parse_agent_args};
 pub use machine::Machine;
 pub use options::{AutopilotOptions, ClientOptions, Options, ServerOptions};
 pub use verdict::validate;
