@@ -16,7 +16,11 @@ mod region;
 mod start;
 mod wide;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use runtime::{Env, Shutdown};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,7 +38,8 @@ pub async fn run(args: Vec<String>) -> i32 {
     let flags = match config::parse_agent_args(&args, &vars) {
         Ok(flags) => flags,
         Err(config::UsageError::Help(text)) => {
-            println!("{text}");
+            // Whoever reads only the first lines closes the pipe.
+            let _ = writeln!(io::stdout(), "{text}");
             return 0;
         }
         Err(error) => {
