@@ -36,7 +36,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// to miss heartbeats meanwhile. What people write by hand is far smaller.
 const LARGE_BODY_BYTES: usize = 1 << 20;
 
-/// Large bodies that are worked on at once; further ones wait. Each takes up to fifty times its size while it is a tree
+/// Large bodies that are worked on at once; further ones wait. Each takes more than a hundred times its size while it is a tree
 /// of values, and one of the threads for blocking work, of which it needs another one in turn.
 pub(crate) const LARGE_BODIES_MAX: usize = 2;
 
