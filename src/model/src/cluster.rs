@@ -129,10 +129,22 @@ pub struct NodePool {
     pub description: String,
     /// Free key-value pairs.
     pub meta: BTreeMap<Text, String>,
+    /// How its jobs are scheduled, where that differs from the region's settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<PoolScheduler>,
     /// Index of its creation.
     pub create_index: u64,
     /// Index of its last change.
     pub modify_index: u64,
+}
+
+/// Settings of the schedulers for the jobs of one node pool.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PoolScheduler {
+    /// How nodes are ranked; as in the region when none.
+    pub algorithm: Option<SchedulerAlgorithm>,
+    /// Whether tasks may use more memory than they reserved; as in the region when none.
+    pub memory_oversubscription: Option<bool>,
 }
 
 /// How many of a group's allocations are in which state.

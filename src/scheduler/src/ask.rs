@@ -54,7 +54,8 @@ impl Ask {
     pub(crate) fn of(job: &Job, group: &TaskGroup, oversubscription: bool) -> Self {
         let tasks = group.tasks.iter().map(|task| AllocatedTask {
             name: task.name.clone(),
-            cpu_shares: u64::from(task.resources.cpu),
+            // Whole cores come with all their MHz, which depend on the node.
+            cpu_shares: if task.resources.cores > 0 { 0 } else { u64::from(task.resources.cpu) },
             cores: Vec::new(),
             memory_mb: u64::from(task.resources.memory_mb),
             memory_max_mb: if oversubscription { task.resources.memory_max_mb } else { 0 },

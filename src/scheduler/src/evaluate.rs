@@ -34,7 +34,7 @@ pub(crate) struct Subject<'a> {
 /// Makes the plan of one evaluation.
 pub(crate) fn evaluate(scheduler: &mut Scheduler, subject: &Subject<'_>, context: &mut Context<'_>) -> Plan {
     let kind = subject.job.map_or(subject.eval.kind, |job| job.spec.kind);
-    let oversubscription = subject.snapshot.scheduler_config().memory_oversubscription;
+    let (algorithm, oversubscription) = settings(subject);
     let Scheduler { table, feasibility } = scheduler;
     let reconciled = reconcile::reconcile(&mut Scene {
         snapshot: subject.snapshot,
@@ -67,7 +67,7 @@ pub(crate) fn evaluate(scheduler: &mut Scheduler, subject: &Subject<'_>, context
         context,
         job,
         kind,
-        algorithm: subject.snapshot.scheduler_config().algorithm,
+        algorithm,
         oversubscription,
         joins: reconciled.joins,
         used,
@@ -80,6 +80,17 @@ pub(crate) fn evaluate(scheduler: &mut Scheduler, subject: &Subject<'_>, context
     }
     let Placing { verdict, context, .. } = placing;
     verdict.finish(subject.snapshot, context)
+}
+
+/// Returns how nodes are ranked and whether memory may be oversubscribed: the node pool's word counts before the region's.
+fn settings(subject: &Subject<'_>) -> (SchedulerAlgorithm, bool) {
+    let config = subject.snapshot.scheduler_config();
+    let pool = subject.job.and_then(|job| subject.snapshot.node_pool(&job.spec.node_pool));
+    let own = pool.and_then(|pool| pool.scheduler).unwrap_or_default();
+    (
+        own.algorithm.unwrap_or(config.algorithm),
+        own.memory_oversubscription.unwrap_or(config.memory_oversubscription),
+    )
 }
 
 /// What reconciling may see of nodes.

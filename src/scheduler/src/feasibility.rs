@@ -29,6 +29,8 @@ pub(crate) struct Requirements {
     of_node: Vec<Condition>,
     drivers: Vec<Text>,
     volumes: Vec<VolumeRequest>,
+    /// A volume of a storage plugin, which no region here has.
+    claim: Option<Text>,
     network_mode: Text,
     ask: Ask,
 }
@@ -140,6 +142,7 @@ impl Requirements {
             of_node,
             drivers: group.tasks.iter().map(|task| task.driver.clone()).collect(),
             volumes: group.volumes.values().filter(|volume| volume.kind == "host").cloned().collect(),
+            claim: claims(group).next().cloned(),
             network_mode: group.networks.first().map(|network| network.mode.clone()).unwrap_or_default(),
             ask: ask.clone(),
         }
@@ -220,6 +223,9 @@ impl Requirements {
         if !self.volumes.iter().all(|volume| has_volume(node, volume)) {
             return Some("missing compatible host volumes".into());
         }
+        if let Some(source) = &self.claim {
+            return Some(format!("missing CSI Volume {source}").into());
+        }
         if let Some(reason) = self.missing_network(node) {
             return Some(reason);
         }
@@ -286,6 +292,11 @@ pub(crate) fn constraints<'a>(job: &'a Job, group: &'a TaskGroup) -> impl Iterat
     job.spec.constraints.iter().chain(&group.constraints).chain(tasks)
 }
 
+/// Lists the volumes of storage plugins that a group claims.
+fn claims(group: &TaskGroup) -> impl Iterator<Item = &Text> {
+    group.volumes.values().filter(|volume| volume.kind == "csi").map(|volume| &volume.source)
+}
+
 fn has_volume(node: &Node, wanted: &VolumeRequest) -> bool {
     // A volume of its own for each allocation carries the allocation's index; any of them shows that the node has some.
     let found = node.host_volumes.get(&wanted.source).or_else(|| {
@@ -327,6 +338,10 @@ fn key(job: &Job, group: &TaskGroup, ask: &Ask) -> String {
         add(if volume.read_only { "ro" } else { "rw" });
         add(if volume.per_alloc { "each" } else { "" });
     }
+    claims(group).for_each(|source| {
+        add("csi");
+        add(source);
+    });
     if ask.has_devices() {
         // Rare, and deep: its debug form says all of it.
         write!(key, "{:?}", ask.devices_by_task).expect("writing to a string does not fail");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{Constraint, Job, Node, SpreadTarget, TaskGroup, Text};
 
 use crate::{
-    condition::Target,
+    condition::{Target, truth},
     feasibility::{Candidates, constraints},
     table::{NodeTable, Slot},
 };
@@ -343,7 +343,8 @@ fn even(counts: &[u32]) -> Vec<f32> {
 
 fn distinct_hosts(job: &Job, group: &TaskGroup) -> DistinctHosts {
     let asks = |constraint: &Constraint| {
-        constraint.operator == "distinct_hosts" && (constraint.right.is_empty() || constraint.right == "true")
+        let value = constraint.right.as_str();
+        constraint.operator == "distinct_hosts" && (value.is_empty() || truth(value) == Some(true))
     };
     if job.spec.constraints.iter().any(asks) {
         DistinctHosts::InJob

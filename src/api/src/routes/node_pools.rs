@@ -81,6 +81,12 @@ async fn put(api: &Api, call: &Call, name: &str) -> Result<Reply, HttpError> {
     if !name.is_empty() && pool.name != name {
         return Err(HttpError::bad_request("Node pool name does not match request path"));
     }
+    if let Some(config) = pool.scheduler_configuration.as_ref().filter(|config| !config.is_known()) {
+        let name = &config.scheduler_algorithm;
+        return Err(HttpError::bad_request(format!(
+            "invalid scheduler algorithm {name:?}: binpack or spread"
+        )));
+    }
     Ok(Reply::done(api.require_server()?.upsert_node_pool(pool.to_model()).await?))
 }
 

@@ -44,7 +44,12 @@ shape! {
         modify_index "ModifyIndex": u64,
         name "Name": String,
         node_identity_ttl "NodeIdentityTTL": i64,
-        scheduler_configuration "SchedulerConfiguration": Option<Value>,
+        scheduler_configuration "SchedulerConfiguration": Option<PoolSchedulerConfiguration>,
+    }
+    /// How the jobs of a node pool are scheduled.
+    PoolSchedulerConfiguration {
+        memory_oversubscription_enabled "MemoryOversubscriptionEnabled": Option<bool>,
+        scheduler_algorithm "SchedulerAlgorithm": String,
     }
     /// An instance of a service.
     ServiceRegistration {
@@ -136,7 +141,7 @@ impl NodePool {
             modify_index: pool.modify_index,
             name: pool.name.to_string(),
             node_identity_ttl: 0,
-            scheduler_configuration: None,
+            scheduler_configuration: pool.scheduler.map(PoolSchedulerConfiguration::of),
         }
     }
 
@@ -146,8 +151,33 @@ impl NodePool {
             name: self.name.as_str().into(),
             description: self.description.clone(),
             meta: self.meta.iter().map(|(key, value)| (key.into(), value.clone())).collect(),
+            scheduler: self.scheduler_configuration.as_ref().map(PoolSchedulerConfiguration::to_model),
             create_index: self.create_index,
             modify_index: self.modify_index,
+        }
+    }
+}
+
+impl PoolSchedulerConfiguration {
+    fn of(config: model::PoolScheduler) -> Self {
+        Self {
+            memory_oversubscription_enabled: config.memory_oversubscription,
+            scheduler_algorithm: config
+                .algorithm
+                .map_or_else(String::new, |algorithm| algorithm.as_str().to_owned()),
+        }
+    }
+
+    /// Tells whether its algorithm is one.
+    pub fn is_known(&self) -> bool {
+        let name = self.scheduler_algorithm.as_str();
+        name.is_empty() || model::SchedulerAlgorithm::from_name(name).is_some()
+    }
+
+    fn to_model(&self) -> model::PoolScheduler {
+        model::PoolScheduler {
+            algorithm: model::SchedulerAlgorithm::from_name(&self.scheduler_algorithm),
+            memory_oversubscription: self.memory_oversubscription_enabled,
         }
     }
 }

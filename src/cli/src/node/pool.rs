@@ -2,7 +2,7 @@
 
 use sdk::{
     Query,
-    types::{NodePool, NodeStub},
+    types::{NodePool, NodeStub, PoolSchedulerConfiguration},
 };
 use serde_json::{Value, json};
 
@@ -118,7 +118,7 @@ async fn info(context: &Context) -> Outcome {
     context.console.section("Metadata", &meta);
     let config = pool
         .scheduler_configuration
-        .map_or_else(|| "No scheduler configuration".to_owned(), |config| template::json(&config));
+        .map_or_else(|| "No scheduler configuration".to_owned(), |config| template::json(&json!(config)));
     context.console.section("Scheduler Configuration", &config);
     Ok(0)
 }
@@ -177,6 +177,7 @@ async fn apply(context: &Context) -> Outcome {
         name: namespace::text(&body, "name"),
         description: namespace::text(&body, "description"),
         meta: namespace::map(&body, "meta"),
+        scheduler_configuration: scheduler_config(&body),
         ..NodePool::default()
     };
     if pool.name.is_empty() {
@@ -185,6 +186,21 @@ async fn apply(context: &Context) -> Outcome {
     context.client().apply_node_pool(&pool).await.or_fail("Error applying node pool")?;
     context.console.out(&format!("Successfully applied node pool {}!", format::quoted(&pool.name)));
     Ok(0)
+}
+
+/// Reads how the pool's jobs are to be scheduled: a block of a file, or the object that the API shows.
+fn scheduler_config(body: &Value) -> Option<PoolSchedulerConfiguration> {
+    let config = ["scheduler_config", "schedulerconfiguration"].iter().find_map(|name| body.get(name))?;
+    let config = config.as_array().map_or(Some(config), |blocks| blocks.first())?;
+    let either = |names: [&str; 2]| names.iter().find_map(|name| config.get(name)).cloned();
+    let oversubscription = either(["memory_oversubscription_enabled", "memoryoversubscriptionenabled"]);
+    let algorithm = either(["scheduler_algorithm", "scheduleralgorithm"]);
+    Some(PoolSchedulerConfiguration {
+        memory_oversubscription_enabled: oversubscription.and_then(|value| value.as_bool()),
+        scheduler_algorithm: algorithm
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+    })
 }
 
 async fn delete(context: &Context) -> Outcome {

@@ -14,6 +14,8 @@ pub(crate) struct Condition {
     left: Target,
     operator: Operator,
     right: Target,
+    /// The operator's name, where its right side is looked up on each node and compiled there.
+    late: Option<Text>,
     /// How users see it when it rules a node out.
     pub(crate) text: Text,
 }
@@ -32,10 +34,13 @@ impl Condition {
     fn new(left: &Text, operator: &Text, right: &Text, region: &str) -> Self {
         let shown = [left.as_str(), operator.as_str(), right.as_str()];
         let text = shown.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ");
+        let (compiled, target) = (Operator::parse(operator, right), Target::parse(right, region));
+        let fixed = matches!(target, Target::Literal(_)) || !compiled.is_compiled();
         Self {
             left: Target::parse(left, region),
-            operator: Operator::parse(operator, right),
-            right: Target::parse(right, region),
+            operator: compiled,
+            right: target,
+            late: (!fixed).then(|| operator.clone()),
             text: text.into(),
         }
     }
@@ -47,11 +52,27 @@ impl Condition {
 
     /// Asks a node.
     pub(crate) fn holds_on(&self, node: &Node) -> bool {
-        self.operator.holds(self.left.on_node(node).as_deref(), self.right.on_node(node).as_deref())
+        self.holds(self.left.on_node(node).as_deref(), self.right.on_node(node).as_deref())
     }
 
     /// Asks a device.
     pub(crate) fn holds_on_device(&self, device: &NodeDevice) -> bool {
-        self.operator.holds(self.left.on_device(device).as_deref(), self.right.on_device(device).as_deref())
+        self.holds(self.left.on_device(device).as_deref(), self.right.on_device(device).as_deref())
+    }
+
+    fn holds(&self, left: Option<&str>, right: Option<&str>) -> bool {
+        match (&self.late, right) {
+            (Some(name), Some(pattern)) => Operator::parse(name, pattern).holds(left, right),
+            _ => self.operator.holds(left, right),
+        }
+    }
+}
+
+/// Reads a truth value as users may write it.
+pub(crate) fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }

@@ -47,13 +47,18 @@ impl Operator {
                 regex::RegexBuilder::new(right).size_limit(REGEX_SIZE_MAX).build().ok().map(Box::new),
             ),
             "version" => Self::Version(Requirements::parse(right)),
-            "semver" => Self::Semver(Requirements::parse(right)),
+            "semver" => Self::Semver(Requirements::parse_strict(right)),
             "set_contains" | "set_contains_all" => Self::ContainsAll,
             "set_contains_any" => Self::ContainsAny,
             "is_set" | "attribute_is_set" => Self::IsSet,
             "is_not_set" | "attribute_is_not_set" => Self::IsNotSet,
             _ => Self::Unknown,
         }
+    }
+
+    /// Tells whether its right side is compiled, so that it must be read anew where that differs from node to node.
+    pub(crate) fn is_compiled(&self) -> bool {
+        matches!(self, Self::Regexp(_) | Self::Version(_) | Self::Semver(_))
     }
 
     /// Compares; a side is none when it was not found.
@@ -123,6 +128,8 @@ mod tests {
         assert!(holds("abc", "<", "abd"));
         assert!(!holds("10", "<", "9"));
         assert!(holds("10", ">=", "10"));
+        assert!(holds("1e1", ">", "9.5"));
+        assert!(holds("10", "<", "9a"), "one word makes both words");
     }
 
     #[test]
@@ -134,6 +141,13 @@ mod tests {
         assert!(!holds("1.3.0-beta1", "version", ">= 1.2"));
         assert!(holds("1.3.0-beta1", "semver", ">= 1.2.0"));
         assert!(holds("4.9.0", "version", "> 3.2"));
+        assert!(holds("3.0.0", "version", "~> 2"), "one number alone has no last one that may differ");
+        assert!(!holds("1.9.0", "version", "~> 2"));
+        assert!(holds("1.3.0-beta2", "version", ">= 1.3.0-beta1"));
+        assert!(!holds("1.3.0", "version", "~> 1.3.0-beta1"));
+        assert!(!holds("1.2.9", "semver", "~> 1.2.3"), "the strict order has no such operator");
+        assert!(!holds("not a version", "version", ">= 0"));
+        assert!(!holds("1.2.3", "version", "about 1"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ enum Relation {
     LessOrEqual,
     Greater,
     GreaterOrEqual,
-    /// `~>`: at least this, and the same in all numbers but the last given one.
+    /// `~>`: at least this, and the same in all numbers but the last given one; any later one where only one is given.
     Pessimistic,
 }
 
@@ -57,6 +57,13 @@ impl Requirements {
         text.split(',').map(parse_requirement).collect::<Option<Vec<_>>>().map(Self)
     }
 
+    /// Reads requirements for the strict order, which has no `~>`.
+    pub(crate) fn parse_strict(text: &str) -> Option<Self> {
+        let pessimistic =
+            |found: &Self| found.0.iter().any(|(relation, _)| matches!(relation, Relation::Pessimistic));
+        Self::parse(text).filter(|found| !pessimistic(found))
+    }
+
     /// Tells whether a version meets all; one with a pre-release only meets those that name a pre-release of it.
     pub(crate) fn met_by(&self, version: &Version) -> bool {
         self.0.iter().all(|(relation, wanted)| {
@@ -81,7 +88,7 @@ impl Relation {
             Self::Greater => order.is_gt(),
             Self::GreaterOrEqual => order.is_ge(),
             Self::Pessimistic => {
-                let same = wanted.numbers.len().saturating_sub(1).max(1);
+                let same = wanted.numbers.len().saturating_sub(1);
                 order.is_ge() && (0..same).all(|at| version.number(at) == wanted.number(at))
             }
         }
@@ -91,6 +98,8 @@ impl Relation {
 fn pre_release_allowed(relation: Relation, version: &Version, wanted: &Version) -> bool {
     match relation {
         Relation::Equal | Relation::NotEqual => true,
+        // What follows a pre-release in this way is one itself.
+        Relation::Pessimistic if version.pre.is_empty() => wanted.pre.is_empty(),
         Relation::Less
         | Relation::LessOrEqual
         | Relation::Greater
