@@ -1,5 +1,7 @@
 //! Jobs come, change and go.
 
+use std::sync::Arc;
+
 use control::for_job;
 use model::{
     AllocId, DesiredTransition, EvalId, EvalTrigger, Evaluation, Job, JobKey, JobSpec, JobSubmission, Text,
@@ -10,7 +12,7 @@ use serde_json::Value;
 use state::Outcome;
 
 use super::{Admitted, Draft, RequestError};
-use crate::{Server, Submitted};
+use crate::{Consistency, Server, Submitted};
 
 /// What a change of a job came to.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +109,7 @@ impl Server {
     /// When it could not be committed.
     pub async fn deregister_job(&self, request: Deregister) -> Result<JobChanged, RequestError> {
         check_priority(request.eval_priority)?;
-        let Some(job) = self.snapshot().job(&request.key).cloned() else { return Ok(JobChanged::default()) };
+        let Some(job) = self.job_to_deregister(&request.key).await? else { return Ok(JobChanged::default()) };
         let eval = self.eval_for(&job, EvalTrigger::JobDeregister, request.eval_priority);
         let eval_id = eval.as_ref().map(|eval| eval.id);
         let command = Command::DeregisterJob {
@@ -119,6 +121,17 @@ impl Server {
         };
         let submitted = self.submit(&command).await?;
         Ok(self.changed(&request.key, &submitted, eval_id))
+    }
+
+    /// Finds a job. That there is none is said only after a majority has confirmed this leader: one of the past would call
+    /// a job gone that it never heard of.
+    async fn job_to_deregister(&self, key: &JobKey) -> Result<Option<Arc<Job>>, RequestError> {
+        let known = self.snapshot().job(key).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        self.ready_to_read(Consistency::Consistent).await?;
+        Ok(self.snapshot().job(key).cloned())
     }
 
     /// Registers an earlier version of a job again.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use harness::{Cluster, Net, has, hashes, namespace, until};
+use model::JobKey;
 use raft::RawConfig;
 use runtime::{Env, Shutdown};
-use server::{Consistency, Server, SubmitError};
+use server::{Consistency, Deregister, Server, SubmitError};
 use state::Table;
 
 use crate::harness;
@@ -162,6 +163,14 @@ async fn a_leader_that_is_cut_off_does_not_answer_as_leader() {
         assert!(!matches!(read, Ok(Ok(()))), "{consistency:?} was answered by a leader of the past");
     }
     others[0].submit(&namespace("meanwhile")).await.expect("the others go on");
+    let unknown = Deregister {
+        key: JobKey::new("default", "unknown"),
+        purge: true,
+        no_shutdown_delay: false,
+        eval_priority: None,
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(8), old.deregister_job(unknown)).await;
+    assert!(!matches!(gone, Ok(Ok(_))), "a leader of the past called a job gone that it can not know");
     links.heal();
     until("the old leader follows", || has(&old, "meanwhile") && !old.is_leader()).await;
     cluster.stop().await;
