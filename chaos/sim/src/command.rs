@@ -16,7 +16,7 @@ usage: chaos-sim --seeds COUNT [--from SEED] [--twice]   run that many seeds and
   --seconds COUNT    how long faults go on, in simulated time; 60 unless said
   --without PLACES   leave out these faults, by their numbers: 1,4,7
   --jobs COUNT       processes at a time; as many as the machine has processors unless said
-  --results FILE     write the table as a page, too";
+  --results FILE     put the table into this page, too";
 
 /// What is asked.
 #[derive(Clone, Debug)]

@@ -94,20 +94,21 @@ impl Observer {
             agent: name.clone(),
             boot: machine.boots,
             cluster: server.cluster().map(|marker| Uuid::from_u128(marker.0)),
-            raft: Some(raft_view(server)),
+            raft: raft_view(server),
             rows: Some(rows),
             hashes,
         }
     }
 }
 
-fn raft_view(server: &Server) -> RaftView {
+/// Looks at a server's part in Raft; none when it has stopped and knows nothing of it any more.
+fn raft_view(server: &Server) -> Option<RaftView> {
     let status = server.raft().status();
     let me = server.replica().raft_id();
     let (term, leads) = match status.leadership {
         Leadership::Leader { term } => (term, true),
         Leadership::Follower { term, .. } | Leadership::Unknown { term } => (term, false),
-        Leadership::Stopped => (0, false),
+        Leadership::Stopped => return None,
     };
     let votes = status.members.voter_ids().contains(&me);
     let role = match (leads, votes) {
@@ -116,7 +117,7 @@ fn raft_view(server: &Server) -> RaftView {
         (false, false) => Role::Learner,
     };
     let place = |point: raft::LogPoint| LogPoint { term: point.term, index: point.index };
-    RaftView {
+    Some(RaftView {
         role,
         term,
         vote: None,
@@ -124,7 +125,7 @@ fn raft_view(server: &Server) -> RaftView {
         applied: status.applied.map(place),
         log: Vec::new(),
         voters: status.members.voters.clone(),
-    }
+    })
 }
 
 fn node_view(machine: &Machine, name: &Text) -> NodeView {

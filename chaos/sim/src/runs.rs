@@ -131,7 +131,10 @@ fn many(command: &Command, seeds: std::ops::Range<u64>, twice: bool) -> Result<E
     }
     println!("{table}");
     if let Some(path) = &command.results {
-        std::fs::write(path, table.page()).map_err(|error| format!("{}: {error}", path.display()))?;
+        // A page that is not there begins with this table.
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        std::fs::write(path, table.put_into(&page))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(if table.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

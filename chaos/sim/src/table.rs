@@ -7,6 +7,10 @@ use runtime::Instant;
 
 use crate::{command::Command, runs::hours};
 
+/// Between these a page of results has the simulation's table.
+const BEGINS: &str = "## In the simulation";
+const ENDS: &str = "<!-- the simulation's table ends -->";
+
 /// What many runs came to.
 pub struct Table {
     profile: String,
@@ -79,11 +83,15 @@ impl Table {
         self.failed.is_empty()
     }
 
-    /// Writes the table as a page.
-    pub fn page(&self) -> String {
-        format!(
-            "# Results of the simulation\n\nWritten by `chaos-sim --results`; [chaos.md](chaos.md) says what it means.\n\n```\n{self}\n```\n"
-        )
+    /// Puts the table in the place of the one that a page of results has, or at its end.
+    pub fn put_into(&self, page: &str) -> String {
+        let before = page.split_once(BEGINS).map_or(page, |(before, _)| before).trim_end();
+        let after = page.split_once(ENDS).map_or("", |(_, after)| after).trim();
+        let mut whole = format!("{before}\n\n{BEGINS}\n\n```\n{self}\n```\n\n{ENDS}\n");
+        if !after.is_empty() {
+            whole.push_str(&format!("\n{after}\n"));
+        }
+        whole
     }
 }
 
