@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use driver::{Signal, TaskId};
 use model::{
-    AllocHealth, AllocId, AllocRecord, DesiredStatus, Job, Lifecycle, LifecycleHook, TaskEvent, TaskRunState,
-    TaskState, Text, Timestamp,
+    AllocHealth, AllocId, AllocRecord, DesiredStatus, Job, JobType, Task, TaskEvent, TaskRunState, TaskState, Text,
+    Timestamp,
 };
 use parking_lot::Mutex;
 use protocol::session::AllocUpdate;
@@ -18,7 +18,7 @@ use crate::{
     alloc_dir::{AllocDir, Secrets, can_mount},
     context::Context,
     events,
-    health::{Rule, Verdict, Watch},
+    health::{Part, Rule, Verdict, Watch},
     journal::{Entry, TaskRow},
     lifecycle::{self, Consequence},
     restart::Tracker,
@@ -180,6 +180,9 @@ struct Runner {
     after: Vec<watch::Receiver<bool>>,
 }
 
+/// Leaders, main tasks, sidecars.
+const STAGES: usize = 3;
+
 /// How far a stop is: leaders, then main tasks, then sidecars.
 struct Stopping {
     stage: usize,
@@ -321,7 +324,10 @@ impl Runner {
         let made = made.await.map_err(|error| error.to_string())?;
         made.map_err(|error| chain(&error))?;
         if first {
-            for (row, state) in self.rows.iter_mut().zip(&mut self.states) {
+            // A task that waits for others has this behind it only when its turn comes.
+            let first = lifecycle::may_start(&assigned.group().tasks, &self.states, false);
+            let rows = self.rows.iter_mut().zip(&mut self.states).zip(first);
+            for ((row, state), _) in rows.filter(|(_, first)| *first) {
                 let mut events = std::mem::take(&mut row.state.events).into_vec();
                 events.push(events::building_directory(self.context.now()));
                 row.state.events = events.into();
@@ -359,23 +365,32 @@ impl Runner {
         }
     }
 
+    /// Begins to watch the health of what a deployment placed, and of what moved or came again outside of one.
     fn start_watch(&mut self) {
         let assigned = self.view.assigned.load();
-        let Some(update) = &assigned.group().update else { return };
         let extra = assigned.alloc.extra.as_deref();
-        let Some(extra) = extra.filter(|extra| extra.deployment.is_some()) else { return };
-        self.verdict = extra.health.filter(|health| health.healthy.is_some());
-        if self.verdict.is_some() || update.health_check == "manual" {
-            self.health = None;
+        self.health = None;
+        self.verdict = extra.and_then(|extra| extra.health).filter(|health| health.healthy.is_some());
+        if self.verdict.is_some() || assigned.alloc.desired != DesiredStatus::Run {
             return;
         }
-        let rule = Rule {
-            min_healthy_time: update.min_healthy_time,
-            deadline: self.context.now().after(update.healthy_deadline),
-            // Checks are not run by this agent yet: tasks alone decide, and docs/status.md says so.
-            checks: false,
+        let (group, now) = (assigned.group(), self.context.now());
+        let deployment = extra.is_some_and(|extra| extra.deployment.is_some());
+        let pace = match (&group.update, &group.migrate) {
+            (Some(update), _) if deployment => {
+                Some((&update.health_check, update.min_healthy_time, update.healthy_deadline))
+            }
+            (_, Some(migrate)) if !deployment && assigned.job.spec.kind == JobType::Service => {
+                Some((&migrate.health_check, migrate.min_healthy_time, migrate.healthy_deadline))
+            }
+            (_, _) => None,
         };
-        self.health = Some(Watch::new(rule, self.context.now()));
+        let Some((_, min_healthy_time, healthy_deadline)) = pace.filter(|(check, _, _)| *check != "manual") else {
+            return;
+        };
+        // Checks are not run by this agent yet: tasks alone decide, and docs/status.md says so.
+        let rule = Rule { min_healthy_time, deadline: now.after(healthy_deadline), checks: false };
+        self.health = Some(Watch::new(rule, now));
     }
 
     fn noted(&mut self, note: Note) {
@@ -483,8 +498,10 @@ impl Runner {
 
     fn begin_stop(&mut self, at_once: bool) {
         if self.stopping.is_none() {
-            self.stopping = Some(Stopping { stage: 0, at_once });
-            self.stop_stage(None);
+            // Where everything is over, nobody is told to stop.
+            let stage = if self.is_over() { STAGES } else { 0 };
+            self.stopping = Some(Stopping { stage, at_once });
+            self.stop_stage();
         }
     }
 
@@ -503,25 +520,24 @@ impl Runner {
         self.begin_stop(false);
     }
 
-    /// Tells the tasks of the current stage to stop.
-    fn stop_stage(&mut self, event: Option<&dyn Fn(usize) -> Option<TaskEvent>>) {
+    /// Tells the tasks of the current stage to stop. Those that are over note it, too: it is part of their history.
+    fn stop_stage(&mut self) {
         let assigned = self.view.assigned.load_full();
         let order = lifecycle::stop_order(&assigned.group().tasks);
         while let Some(stopping) = &mut self.stopping
             && let Some(stage) = order.get(stopping.stage)
         {
-            let alive: Vec<usize> =
-                stage.iter().copied().filter(|at| self.states[*at].state != TaskRunState::Dead).collect();
-            if alive.is_empty() {
-                stopping.stage += 1;
-                continue;
-            }
             let at_once = stopping.at_once;
-            for at in alive {
-                let event = event.and_then(|event| event(at));
-                self.wish(at, Wish::Kill { event, at_once });
+            let over = stage.iter().all(|at| self.states[*at].state == TaskRunState::Dead);
+            if over {
+                stopping.stage += 1;
             }
-            return;
+            for at in stage {
+                self.wish(*at, Wish::Kill { event: None, at_once });
+            }
+            if !over {
+                return;
+            }
         }
     }
 
@@ -570,10 +586,11 @@ impl Runner {
     fn advance_stop(&mut self) {
         let assigned = self.view.assigned.load_full();
         let order = lifecycle::stop_order(&assigned.group().tasks);
-        let Some(stopping) = &self.stopping else { return };
+        let Some(stopping) = &mut self.stopping else { return };
         let Some(stage) = order.get(stopping.stage) else { return };
         if stage.iter().all(|at| self.states[*at].state == TaskRunState::Dead) {
-            self.stop_stage(None);
+            stopping.stage += 1;
+            self.stop_stage();
         }
     }
 
@@ -589,38 +606,44 @@ impl Runner {
         }
     }
 
+    fn is_over(&self) -> bool {
+        main_over(&self.view.assigned.load(), &self.states)
+    }
+
     fn is_poststop(&self, at: usize) -> bool {
-        is_poststop(&self.view.assigned.load(), at)
+        lifecycle::is_poststop(&self.view.assigned.load().group().tasks[at])
     }
 
     fn look_at_health(&mut self, now: Timestamp) {
         self.look_at = None;
         let Some(watch) = &mut self.health else { return };
-        let assigned = self.view.assigned.load();
-        let stays = |at: &usize| match assigned.group().tasks[*at].lifecycle {
-            None => true,
-            Some(lifecycle) => lifecycle.sidecar,
-        };
-        let (main, others): (Vec<usize>, Vec<usize>) = (0..self.states.len()).partition(|at| stays(at));
-        let pick = |ats: &[usize]| ats.iter().map(|at| &self.states[*at]).collect::<Vec<_>>();
-        let others: Vec<usize> = others.into_iter().filter(|at| !is_poststop(&assigned, *at)).collect();
-        let verdict = watch.look(&pick(&main), &pick(&others), true, now);
+        // What a failure does to the other tasks comes first, so that the verdict speaks of all of them.
+        if self.stopping.is_some() && now < watch.deadline() && !main_over(&self.view.assigned.load(), &self.states)
+        {
+            self.look_at = Some(watch.deadline());
+            return;
+        }
+        let assigned = self.view.assigned.load_full();
+        let parts: Vec<(Part, &TaskState)> =
+            assigned.group().tasks.iter().map(part).zip(&self.states).collect();
+        let verdict = watch.look(&parts, true, now);
         let (healthy, why) = match verdict {
             Verdict::Open { again } => {
                 self.look_at = Some(again);
                 return;
             }
-            Verdict::Healthy => (true, None),
-            Verdict::Unhealthy { why } => (false, Some(why)),
+            Verdict::Healthy => (true, Vec::new()),
+            Verdict::Unhealthy { why } => (false, why),
         };
-        let canary =
-            assigned.alloc.extra.as_ref().and_then(|extra| extra.health).is_some_and(|health| health.canary);
+        let extra = assigned.alloc.extra.as_deref();
+        let canary = extra.and_then(|extra| extra.health).is_some_and(|health| health.canary);
         self.verdict = Some(AllocHealth { healthy: Some(healthy), timestamp: now, canary, modify_index: 0 });
         self.health = None;
-        if let Some(why) = why {
-            for at in 0..self.states.len() {
-                self.wish(at, Wish::Note(events::unhealthy(&why, now)));
-            }
+        // Only a deployment has to be told what went wrong, and none that was stopped on purpose.
+        let told = assigned.alloc.desired == DesiredStatus::Run
+            && extra.is_some_and(|extra| extra.deployment.is_some());
+        for (at, why) in why.into_iter().filter(|_| told) {
+            self.wish(at, Wish::Note(events::unhealthy(&why, now)));
         }
     }
 
@@ -662,7 +685,7 @@ impl Runner {
         for at in 0..self.states.len() {
             self.fail_task(at, error);
         }
-        self.stopping = Some(Stopping { stage: 3, at_once: true });
+        self.stopping = Some(Stopping { stage: STAGES, at_once: true });
         self.tell();
     }
 
@@ -694,9 +717,19 @@ fn lifecycle_over(states: &[TaskState]) -> bool {
     states.iter().all(|state| state.state == TaskRunState::Dead)
 }
 
-fn is_poststop(assigned: &Assigned, at: usize) -> bool {
-    let lifecycle = assigned.group().tasks[at].lifecycle;
-    matches!(lifecycle, Some(Lifecycle { hook: LifecycleHook::Poststop, .. }))
+/// Tells whether all is over but what comes last.
+fn main_over(assigned: &Assigned, states: &[TaskState]) -> bool {
+    let tasks = assigned.group().tasks.iter().zip(states);
+    tasks.filter(|(task, _)| !lifecycle::is_poststop(task)).all(|(_, state)| state.state == TaskRunState::Dead)
+}
+
+/// Returns what a task is to its allocation's health.
+fn part(task: &Task) -> Part {
+    match task.lifecycle {
+        Some(_) if lifecycle::is_poststop(task) => Part::Apart,
+        Some(lifecycle) if !lifecycle.sidecar => Part::Ends,
+        None | Some(_) => Part::Stays,
+    }
 }
 
 fn secrets_of(task: &model::Task) -> Secrets {

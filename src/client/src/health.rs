@@ -30,8 +30,8 @@ pub enum Verdict {
     Healthy,
     /// It is not.
     Unhealthy {
-        /// Why, for the history of its tasks.
-        why: String,
+        /// Why, for the history of each task that is to blame, by its position.
+        why: Vec<(usize, String)>,
     },
     /// Not decided; look again at this time at the latest.
     Open {
@@ -40,32 +40,41 @@ pub enum Verdict {
     },
 }
 
+/// What a task is to its allocation's health.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// It is meant to stay: a main task or a sidecar.
+    Stays,
+    /// It is meant to end well: what prepares, or runs once beside the main tasks.
+    Ends,
+    /// It does not count: it runs when all others are over.
+    Apart,
+}
+
 impl Watch {
     /// Begins to watch. Being well before does not count: an allocation that was updated where it is proves itself anew.
     pub fn new(rule: Rule, begun: Timestamp) -> Self {
         Self { rule, begun, well_since: None }
     }
 
-    /// Looks at the allocation. `main` are the tasks that are meant to stay, `others` those that are meant to end.
-    pub fn look(
-        &mut self,
-        main: &[&TaskState],
-        others: &[&TaskState],
-        checks_passing: bool,
-        now: Timestamp,
-    ) -> Verdict {
-        let failed = main.iter().chain(others).any(|state| state.state == TaskRunState::Dead && state.failed);
-        if failed {
-            return Verdict::Unhealthy { why: "Unhealthy because of failed task".to_owned() };
+    /// Tells by when the allocation must be well.
+    pub fn deadline(&self) -> Timestamp {
+        self.rule.deadline
+    }
+
+    /// Looks at the allocation's tasks, in the order of its group.
+    pub fn look(&mut self, tasks: &[(Part, &TaskState)], checks_passing: bool, now: Timestamp) -> Verdict {
+        let of = |part: Part| tasks.iter().filter(move |(own, _)| *own == part).map(|(_, state)| *state);
+        let dead = |state: &&TaskState| state.state == TaskRunState::Dead;
+        let failed = of(Part::Stays).chain(of(Part::Ends)).filter(dead).any(|state| state.failed);
+        if failed || of(Part::Stays).any(|state| dead(&state)) {
+            return Verdict::Unhealthy { why: self.blame(tasks, now) };
         }
-        if main.iter().any(|state| state.state == TaskRunState::Dead) {
-            return Verdict::Unhealthy { why: "Unhealthy because of dead task".to_owned() };
-        }
-        let running = main.iter().all(|state| state.state == TaskRunState::Running);
+        let running = of(Part::Stays).all(|state| state.state == TaskRunState::Running);
         let well = running && (checks_passing || !self.rule.checks);
         // A restart begins the time anew, even when it was too quick to be seen as a break.
         let last_start =
-            main.iter().map(|state| state.started_at.max(state.last_restart)).max().unwrap_or(now);
+            of(Part::Stays).map(|state| state.started_at.max(state.last_restart)).max().unwrap_or(now);
         self.well_since = match (well, self.well_since) {
             (false, _) => None,
             (true, Some(since)) => Some(since.max(last_start)),
@@ -77,20 +86,32 @@ impl Watch {
             return Verdict::Healthy;
         }
         if now >= self.rule.deadline {
-            return Verdict::Unhealthy { why: self.missed(running) };
+            return Verdict::Unhealthy { why: self.blame(tasks, now) };
         }
         Verdict::Open { again: done.unwrap_or(self.rule.deadline).min(self.rule.deadline) }
     }
 
-    fn missed(&self, running: bool) -> String {
+    /// Says of each task that stands in the way what is wrong with it.
+    fn blame(&self, tasks: &[(Part, &TaskState)], now: Timestamp) -> Vec<(usize, String)> {
         let least = model::duration_text(self.rule.min_healthy_time);
-        if !running {
-            "Task not running by deadline".to_owned()
-        } else if self.rule.checks {
-            "Services not healthy by deadline".to_owned()
-        } else {
-            format!("Task not running for min_healthy_time of {least} by healthy_deadline")
-        }
+        let too_short = |state: &TaskState| {
+            state.started_at.max(state.last_restart).max(self.begun).after(self.rule.min_healthy_time) > now
+        };
+        let why = |part: Part, state: &TaskState| match (part, state.state) {
+            (Part::Apart, _) => None,
+            (_, TaskRunState::Dead) if state.failed => Some("Unhealthy because of failed task".to_owned()),
+            (Part::Stays, TaskRunState::Dead) => Some("Unhealthy because of dead task".to_owned()),
+            (_, TaskRunState::Pending) => Some("Task not running by deadline".to_owned()),
+            (Part::Stays, TaskRunState::Running) if too_short(state) => {
+                Some(format!("Task not running for min_healthy_time of {least} by healthy_deadline"))
+            }
+            (Part::Stays, TaskRunState::Running) if self.rule.checks => {
+                Some("Services not healthy by deadline".to_owned())
+            }
+            (Part::Ends | Part::Stays, _) => None,
+        };
+        let blamed = tasks.iter().enumerate().filter_map(|(at, (part, state))| Some((at, why(*part, state)?)));
+        blamed.collect()
     }
 }
 
@@ -123,8 +144,8 @@ mod tests {
         let mut watch = watch(false);
         let running = task(TaskRunState::Running, false, SECOND);
         let again = Timestamp(11 * SECOND);
-        assert_eq!(watch.look(&[&running], &[], false, Timestamp(2 * SECOND)), Verdict::Open { again });
-        assert_eq!(watch.look(&[&running], &[], false, again), Verdict::Healthy);
+        assert_eq!(watch.look(&[(Part::Stays, &running)], false, Timestamp(2 * SECOND)), Verdict::Open { again });
+        assert_eq!(watch.look(&[(Part::Stays, &running)], false, again), Verdict::Healthy);
     }
 
     #[test]
@@ -137,16 +158,23 @@ mod tests {
         let mut watch = Watch::new(rule, Timestamp(30 * SECOND));
         let running = task(TaskRunState::Running, false, SECOND);
         let again = Timestamp(40 * SECOND);
-        assert_eq!(watch.look(&[&running], &[], false, Timestamp(30 * SECOND)), Verdict::Open { again });
-        assert_eq!(watch.look(&[&running], &[], false, again), Verdict::Healthy);
+        assert_eq!(watch.look(&[(Part::Stays, &running)], false, Timestamp(30 * SECOND)), Verdict::Open { again });
+        assert_eq!(watch.look(&[(Part::Stays, &running)], false, again), Verdict::Healthy);
     }
 
     #[test]
     fn a_failed_task_is_unhealthy_at_once() {
         let dead = task(TaskRunState::Dead, true, SECOND);
-        let why = "Unhealthy because of failed task".to_owned();
+        let killed = task(TaskRunState::Dead, false, SECOND);
+        let ended = task(TaskRunState::Dead, false, SECOND);
+        let why = vec![
+            (0, "Unhealthy because of failed task".to_owned()),
+            (1, "Unhealthy because of dead task".to_owned()),
+        ];
+        // What is meant to end and did is not to blame.
+        let tasks = [(Part::Stays, &dead), (Part::Stays, &killed), (Part::Ends, &ended)];
         assert_eq!(
-            watch(false).look(&[&dead], &[], false, Timestamp(2 * SECOND)),
+            watch(false).look(&tasks, false, Timestamp(2 * SECOND)),
             Verdict::Unhealthy { why }
         );
     }
@@ -155,9 +183,9 @@ mod tests {
     fn failing_checks_miss_the_deadline() {
         let mut watch = watch(true);
         let running = task(TaskRunState::Running, false, SECOND);
-        assert!(matches!(watch.look(&[&running], &[], false, Timestamp(30 * SECOND)), Verdict::Open { .. }));
+        assert!(matches!(watch.look(&[(Part::Stays, &running)], false, Timestamp(30 * SECOND)), Verdict::Open { .. }));
         assert!(matches!(
-            watch.look(&[&running], &[], false, Timestamp(60 * SECOND)),
+            watch.look(&[(Part::Stays, &running)], false, Timestamp(60 * SECOND)),
             Verdict::Unhealthy { .. }
         ));
     }

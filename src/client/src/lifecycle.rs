@@ -25,24 +25,27 @@ pub enum Consequence {
     MainDead,
 }
 
-/// Decides what the state of the tasks means for those that still run.
+/// Decides what the state of the tasks means for those that are not over. Poststop tasks neither count nor are concerned.
 pub fn consequence(tasks: &[Task], states: &[TaskState]) -> Consequence {
-    let failed = |at: &usize| states[*at].state == TaskRunState::Dead && states[*at].failed;
-    let counts = |task: &Task| {
-        !matches!(
-            task.lifecycle,
-            Some(Lifecycle { hook: LifecycleHook::Poststop | LifecycleHook::Poststart, sidecar: false })
-        )
-    };
-    if let Some(task) = (0..tasks.len()).filter(|at| counts(&tasks[*at])).find(failed) {
-        return Consequence::SiblingFailed { task };
+    let counted: Vec<usize> = (0..tasks.len()).filter(|at| !is_poststop(&tasks[*at])).collect();
+    let dead = |at: &usize| states[*at].state == TaskRunState::Dead;
+    let (over, live): (Vec<usize>, Vec<usize>) = counted.into_iter().partition(dead);
+    if live.is_empty() {
+        return Consequence::None;
     }
-    let leader_dead =
-        tasks.iter().zip(states).any(|(task, state)| task.leader && state.state == TaskRunState::Dead);
-    if leader_dead {
+    if over.iter().any(|at| tasks[*at].leader && !states[*at].failed) {
         return Consequence::LeaderDead;
     }
-    if Phase::of(tasks, states).main_over { Consequence::MainDead } else { Consequence::None }
+    if let Some(task) = over.into_iter().find(|at| states[*at].failed) {
+        return Consequence::SiblingFailed { task };
+    }
+    let sidecar = |at: &usize| tasks[*at].lifecycle.is_some_and(|lifecycle| lifecycle.sidecar);
+    if live.iter().all(sidecar) { Consequence::MainDead } else { Consequence::None }
+}
+
+/// Tells whether a task runs when all others are over.
+pub fn is_poststop(task: &Task) -> bool {
+    matches!(task.lifecycle, Some(Lifecycle { hook: LifecycleHook::Poststop, .. }))
 }
 
 /// Returns an allocation's client status and its words, from its tasks.
@@ -63,16 +66,16 @@ pub fn status(states: &[TaskState]) -> (ClientStatus, &'static str) {
     }
 }
 
-/// Returns the order in which running tasks are stopped: leaders, then main tasks, then sidecars. Poststop tasks are
-/// not among them.
+/// Returns the order in which tasks are stopped: leaders, then all that are meant to end or to serve, then sidecars.
+/// Poststop tasks are not among them.
 pub fn stop_order(tasks: &[Task]) -> [Vec<usize>; 3] {
     let mut order = [Vec::new(), Vec::new(), Vec::new()];
     for (at, task) in tasks.iter().enumerate() {
         match task.lifecycle {
             Some(Lifecycle { hook: LifecycleHook::Poststop, .. }) => {}
             _ if task.leader => order[0].push(at),
-            None => order[1].push(at),
-            Some(_) => order[2].push(at),
+            Some(Lifecycle { sidecar: true, .. }) => order[2].push(at),
+            None | Some(_) => order[1].push(at),
         }
     }
     order
@@ -82,19 +85,17 @@ pub fn stop_order(tasks: &[Task]) -> [Vec<usize>; 3] {
 struct Phase {
     prestart_done: bool,
     main_running: bool,
-    main_over: bool,
     all_over: bool,
 }
 
 impl Phase {
     fn of(tasks: &[Task], states: &[TaskState]) -> Self {
-        let mut phase = Self { prestart_done: true, main_running: true, main_over: true, all_over: true };
+        let mut phase = Self { prestart_done: true, main_running: true, all_over: true };
         for (task, state) in tasks.iter().zip(states) {
             let dead = state.state == TaskRunState::Dead;
             match task.lifecycle {
                 None => {
                     phase.main_running &= !state.started_at.is_zero();
-                    phase.main_over &= dead;
                     phase.all_over &= dead;
                 }
                 Some(Lifecycle { hook: LifecycleHook::Prestart, sidecar }) => {
@@ -177,5 +178,30 @@ mod tests {
         let states = [state(Running, false), state(Dead, false)];
         assert_eq!(consequence(&tasks, &states), Consequence::MainDead);
         assert_eq!(stop_order(&tasks), [vec![], vec![1], vec![0]]);
+    }
+
+    #[test]
+    fn a_leader_that_ended_takes_all_with_it_and_nothing_follows_when_nothing_runs() {
+        let mut tasks =
+            [task("lead", None), task("ship", None), task("last", Some((LifecycleHook::Poststop, false)))];
+        tasks[0].leader = true;
+        let states = |ship| [state(Dead, false), state(ship, false), state(Pending, false)];
+        assert_eq!(consequence(&tasks, &states(Running)), Consequence::LeaderDead);
+        assert_eq!(consequence(&tasks, &states(Dead)), Consequence::None);
+        // One that failed is told as such.
+        let failed = [state(Dead, true), state(Running, false), state(Pending, false)];
+        assert_eq!(consequence(&tasks, &failed), Consequence::SiblingFailed { task: 0 });
+    }
+
+    #[test]
+    fn what_prepares_is_waited_for_before_sidecars_end() {
+        let tasks = [
+            task("side", Some((LifecycleHook::Prestart, true))),
+            task("after", Some((LifecycleHook::Poststart, false))),
+            task("main", None),
+        ];
+        let states = |after| [state(Running, false), state(after, false), state(Dead, false)];
+        assert_eq!(consequence(&tasks, &states(Running)), Consequence::None);
+        assert_eq!(consequence(&tasks, &states(Dead)), Consequence::MainDead);
     }
 }

@@ -87,10 +87,13 @@ impl Tracker {
             Cause::StartFailed { recoverable: false } if policy.attempts > 0 => {
                 return Decision::Fail { reason: "Error was unrecoverable".to_owned() };
             }
-            Cause::Exited { successful: true } if purpose == Purpose::Ending => return Decision::Done,
+            Cause::Exited { successful: true } if purpose == Purpose::Ending || policy.attempts == 0 => {
+                return Decision::Done;
+            }
             Cause::StartFailed { .. } | Cause::Exited { .. } => {}
         }
-        if policy.attempts == 0 && policy.mode != "delay" {
+        // Whatever the mode: there is no window to wait for.
+        if policy.attempts == 0 {
             return Decision::Fail { reason: "Policy allows no restarts".to_owned() };
         }
         if now.since(self.window_start) > policy.interval || self.window_start.is_zero() {
@@ -159,6 +162,21 @@ mod tests {
         assert_eq!(Tracker::default().decide(&three, Purpose::Ending, cause, now, 0.0), Decision::Done);
         let service = Tracker::default().decide(&three, Purpose::Lasting, cause, now, 0.0);
         assert!(matches!(service, Decision::Restart { .. }));
+    }
+
+    #[test]
+    fn without_attempts_a_good_end_is_the_end_and_a_bad_one_fails() {
+        let now = Timestamp(1_000_000_000);
+        for mode in ["fail", "delay"] {
+            let none = policy(0, mode);
+            let cause = Cause::Exited { successful: true };
+            assert_eq!(Tracker::default().decide(&none, Purpose::Lasting, cause, now, 0.0), Decision::Done);
+            let reason = "Policy allows no restarts".to_owned();
+            assert_eq!(
+                Tracker::default().decide(&none, Purpose::Lasting, FAILED, now, 0.0),
+                Decision::Fail { reason }
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use driver::{Driver, ExitResult, RecoverTaskError, Signal, TaskHandle, TaskId};
 use model::{
-    AllocRecord, Job, RestartPolicy, Task, TaskEvent, TaskGroup, TaskRunState, TaskState, Timestamp,
+    AllocRecord, Job, RestartPolicy, Task, TaskEvent, TaskEventKind as Kind, TaskGroup, TaskRunState, TaskState,
+    Timestamp,
 };
 use parking_lot::Mutex;
 use rand::{RngExt, rngs::SmallRng};
@@ -135,7 +136,7 @@ impl TaskRunner {
     /// Runs the task until it is over for good, or the agent stops.
     pub async fn run(mut self) {
         if self.row.state.state == TaskRunState::Dead {
-            return;
+            return self.linger().await;
         }
         let mut step = self.recover().await;
         loop {
@@ -146,12 +147,24 @@ impl TaskRunner {
                 Step::Pause(delay) => self.pause(delay).await,
                 Step::Dead { failed } => {
                     self.finish(failed).await;
-                    return;
+                    return self.linger().await;
                 }
                 Step::Abandon => return,
             };
             if self.context.env.shutdown().fired() {
                 return;
+            }
+        }
+    }
+
+    /// Goes on writing the history of a task that is over: its allocation is stopped, or found to be unhealthy.
+    async fn linger(&mut self) {
+        // The allocation holds the other end until it is removed or the agent stops.
+        while let Some(wish) = self.wishes.recv().await {
+            match wish {
+                Wish::Kill { event, .. } => self.killing(event).await,
+                Wish::Note(event) => self.note(event).await,
+                Wish::Restart { .. } => {}
             }
         }
     }
@@ -225,6 +238,9 @@ impl TaskRunner {
     async fn start(&mut self) -> Step {
         let assigned = self.assigned.load_full();
         let task = &assigned.group().tasks[self.at];
+        if self.row.launch == 0 && !self.row.state.events.iter().any(|event| event.kind == Kind::TaskSetup) {
+            self.push(events::building_directory(self.context.now()));
+        }
         let subject = self.subject(&assigned, task);
         let mut env = subject.environment();
         if let Err(errors) = self.driver.validate(&subject.config(&env)) {
@@ -326,11 +342,7 @@ impl TaskRunner {
                     return self.decide(Cause::Asked).await;
                 }
                 Happening::Wished(Wish::Kill { event, at_once }) => {
-                    if let Some(event) = event {
-                        self.note(event).await;
-                    }
-                    let timeout = self.kill_timeout();
-                    self.note(events::killing(timeout, self.context.now())).await;
+                    self.killing(event).await;
                     self.stop(&id, at_once).await;
                     self.note(events::killed(self.context.now())).await;
                     return Step::Dead { failed: self.row.state.failed };
@@ -434,10 +446,17 @@ impl TaskRunner {
         }
     }
 
-    async fn kill_unstarted(&mut self, event: Option<TaskEvent>) -> Step {
+    /// Notes that the task is told to stop, and why if there is a reason of its own.
+    async fn killing(&mut self, event: Option<TaskEvent>) {
         if let Some(event) = event {
             self.push(event);
         }
+        let timeout = self.kill_timeout();
+        self.note(events::killing(timeout, self.context.now())).await;
+    }
+
+    async fn kill_unstarted(&mut self, event: Option<TaskEvent>) -> Step {
+        self.killing(event).await;
         Step::Dead { failed: self.row.state.failed }
     }
 

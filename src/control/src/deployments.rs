@@ -7,7 +7,7 @@ use std::{
 
 use model::{
     Allocation, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, DesiredTransition, EvalTrigger,
-    Evaluation, Job, Text, Timestamp,
+    Evaluation, Job, RescheduleEvent, Text, Timestamp,
 };
 use protocol::{Command, DeploymentUpdate};
 use state::{ChangedRow, Changes, State};
@@ -120,14 +120,14 @@ fn decide(state: &State, deployment: &Deployment, now: &mut Moment<'_>) -> Optio
     if deployment.status != DeploymentStatus::Running {
         return None;
     }
-    // Without a deadline, the first unhealthy allocation is one too many.
-    let failed =
-        deployment.groups.values().any(|group| group.unhealthy > 0 && group.progress_deadline.is_zero());
-    if failed {
-        return Some(fail(state, deployment, FAILED_BY_ALLOCS, now));
+    let unhealthy = given_up(state, deployment);
+    if !unhealthy.is_empty() {
+        return Some(fail_for(state, deployment, &unhealthy, FAILED_BY_ALLOCS, now));
     }
-    if deployment.groups.values().filter_map(deadline_of).any(|at| at <= now.wall) {
-        return Some(fail(state, deployment, FAILED_BY_DEADLINE, now));
+    let late = |group: &DeploymentGroup| deadline_of(group).is_some_and(|at| at <= now.wall);
+    let late: Vec<&DeploymentGroup> = deployment.groups.values().filter(|group| late(group)).collect();
+    if !late.is_empty() {
+        return Some(fail_for(state, deployment, &late, FAILED_BY_DEADLINE, now));
     }
     let promotes = may_promote(state, deployment);
     promotes.then(|| Command::PromoteDeployment {
@@ -136,6 +136,38 @@ fn decide(state: &State, deployment: &Deployment, now: &mut Moment<'_>) -> Optio
         eval: eval_of(state, deployment, now).map(Box::new),
         now: now.wall,
     })
+}
+
+/// Returns the groups that can not become healthy any more: one of their allocations is unhealthy, and there is no
+/// deadline to wait for, or no replacement that could do better before it.
+fn given_up<'a>(state: &State, deployment: &'a Deployment) -> Vec<&'a DeploymentGroup> {
+    let suspects: BTreeMap<&Text, &DeploymentGroup> =
+        deployment.groups.iter().filter(|(_, group)| group.unhealthy > 0).collect();
+    if suspects.is_empty() {
+        return Vec::new();
+    }
+    let mut over: BTreeSet<&Text> =
+        suspects.iter().filter(|(_, group)| group.progress_deadline.is_zero()).map(|(name, _)| *name).collect();
+    for alloc in state.allocs_by_deployment(deployment.id) {
+        let replaceable = alloc.server_terminal() || alloc.extra().next.is_some() || may_be_replaced(alloc);
+        if let Some((name, _)) = suspects.get_key_value(&alloc.task_group().name)
+            && is_healthy(alloc) == Some(false)
+            && !replaceable
+        {
+            over.insert(name);
+        }
+    }
+    suspects.into_iter().filter(|(name, _)| over.contains(name)).map(|(_, group)| group).collect()
+}
+
+/// Tells whether the policy of an unhealthy allocation's group has an attempt left.
+fn may_be_replaced(alloc: &Allocation) -> bool {
+    let Some(policy) = &alloc.task_group().reschedule else { return false };
+    let ended = alloc.task_states.iter().map(|task| task.finished_at).max().unwrap_or_default();
+    let ended = if ended.is_zero() { alloc.modify_time } else { ended };
+    let within = |event: &&RescheduleEvent| ended.since(event.time) < policy.interval;
+    let spent = alloc.extra().reschedules.iter().filter(within).count();
+    policy.unlimited || spent < policy.attempts as usize
 }
 
 /// Tells whether every group with canaries promotes by itself and has enough healthy ones.
@@ -159,7 +191,19 @@ fn is_healthy(alloc: &Allocation) -> Option<bool> {
 
 /// Makes the command that fails a deployment and, where the job says so, goes back to the last stable version.
 pub fn fail(state: &State, deployment: &Deployment, reason: &str, now: &mut Moment<'_>) -> Command {
-    let (description, job) = match deployment.groups.values().any(|group| group.auto_revert) {
+    let all: Vec<&DeploymentGroup> = deployment.groups.values().collect();
+    fail_for(state, deployment, &all, reason, now)
+}
+
+/// Makes the command that fails a deployment because of some of its groups; one of them must want to go back.
+fn fail_for(
+    state: &State,
+    deployment: &Deployment,
+    groups: &[&DeploymentGroup],
+    reason: &str,
+    now: &mut Moment<'_>,
+) -> Command {
+    let (description, job) = match groups.iter().any(|group| group.auto_revert) {
         true => revert(state, deployment, reason),
         false => (reason.into(), None),
     };
@@ -262,6 +306,22 @@ mod tests {
         region.register(job("web", "service", 50));
         let no_deadline = DeploymentGroup { progress_deadline: Duration::ZERO, ..group(0) };
         let id = region.deploy("web", no_deadline, false);
+        let (mut watch, _) = Deployments::new(region.state(), &mut clock.moment());
+        region.client_says_health(0, ClientStatus::Failed, Some(false));
+        for command in watch.applied(region.state(), &region.last_changes().clone(), &mut clock.moment()) {
+            region.apply(command);
+        }
+        let deployment = region.state().deployment(id).expect("it is there");
+        assert_eq!(deployment.status_description, FAILED_BY_ALLOCS);
+    }
+
+    #[test]
+    fn an_unhealthy_allocation_that_nothing_may_replace_fails_its_deployment_at_once() {
+        let (mut region, mut clock) = (Region::with_nodes(1), Clock::default());
+        let mut never = document("web", "service", 50);
+        never["TaskGroups"][0]["ReschedulePolicy"] = json!({"Attempts": 0, "Unlimited": false});
+        region.register(job_from("web", &never));
+        let id = region.deploy("web", DeploymentGroup { desired_total: 2, ..group(0) }, false);
         let (mut watch, _) = Deployments::new(region.state(), &mut clock.moment());
         region.client_says_health(0, ClientStatus::Failed, Some(false));
         for command in watch.applied(region.state(), &region.last_changes().clone(), &mut clock.moment()) {

@@ -137,13 +137,11 @@ fn asked(alloc: &Allocation) -> bool {
     alloc.extra().transition.migrate == Some(true)
 }
 
-/// Tells whether an allocation counts for its group: it runs, and is not known to be unhealthy or still to be judged.
+/// Tells whether an allocation counts for its group: it runs and was found to be healthy, by its deployment's rule or by
+/// that of its `migrate` block.
 fn is_healthy(alloc: &Allocation) -> bool {
-    let extra = alloc.extra();
-    let healthy = extra.health.and_then(|health| health.healthy);
-    !alloc.terminal()
-        && alloc.client_status == ClientStatus::Running
-        && healthy.unwrap_or(extra.deployment.is_none())
+    let healthy = alloc.extra().health.and_then(|health| health.healthy);
+    !alloc.terminal() && alloc.client_status == ClientStatus::Running && healthy == Some(true)
 }
 
 fn complete(node: &Node, now: &Moment<'_>) -> Command {
@@ -192,7 +190,7 @@ mod tests {
         let (mut region, mut clock) = (Region::with_nodes(2), Clock::default());
         region.register(job("web", "service", 50));
         region.place("web", 0, 2);
-        (0..2).for_each(|at| region.client_says(at, ClientStatus::Running));
+        (0..2).for_each(|at| region.client_says_health(at, ClientStatus::Running, Some(true)));
         region.drain(0, DrainStrategy::default());
         let moved = |commands: &[Command]| match commands {
             [Command::UpdateTransitions { transitions, evals, .. }] => (transitions.len(), evals.len()),
@@ -204,6 +202,8 @@ mod tests {
         assert!(step(&region, &mut clock).is_empty(), "its replacement does not run yet");
         region.place("web", 1, 1);
         region.client_says(2, ClientStatus::Running);
+        assert!(step(&region, &mut clock).is_empty(), "it runs, and is not known to be healthy");
+        region.client_says_health(2, ClientStatus::Running, Some(true));
         let commands = step(&region, &mut clock);
         assert_eq!(moved(&commands), (1, 1));
         commands.into_iter().for_each(|command| drop(region.apply(command)));

@@ -56,7 +56,7 @@ pub(crate) fn document(id: &str, kind: &str, priority: i32) -> Value {
     json!({
         "ID": id, "Name": id, "Type": kind, "Priority": priority, "Datacenters": ["*"], "NodePool": "default",
         "TaskGroups": [{
-            "Name": "web", "Count": 2, "Migrate": {"MaxParallel": 1},
+            "Name": "web", "Count": 2, "Migrate": {"MaxParallel": 1}, "ReschedulePolicy": {"Unlimited": true},
             "Tasks": [{"Name": "server", "Driver": "mock", "Resources": {"CPU": 100, "MemoryMB": 64}}],
         }],
     })

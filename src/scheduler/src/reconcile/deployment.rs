@@ -171,8 +171,10 @@ impl Rollout {
             reconciled.deployment = Some(deployment);
         } else if let Some(current) = self.current.clone() {
             reconciled.current_deployment = Some(current.id);
-            reconciled.joins = current.status.is_active().then_some(current.id);
-            if current.status.is_active() && self.complete {
+            // What moves once all is healthy is no part of it any more.
+            let complete = current.status.is_active() && self.complete;
+            reconciled.joins = (current.status.is_active() && !complete).then_some(current.id);
+            if complete {
                 self.update(current.id, DeploymentStatus::Successful, texts::SUCCESSFUL);
             } else if self.changed {
                 let mut deployment = Deployment::clone(&current);

@@ -91,8 +91,7 @@ impl<'s, 'a> Group<'s, 'a> {
         let updates = !destructive.is_empty() || !self.changes.in_place.is_empty();
         let nothing_left = !updates
             && !has_later
-            && self.changes.wants.is_empty()
-            && counted.migrating.is_empty()
+            && self.changes.wants.iter().all(|want| moves(want))
             && counted.replace_now.is_empty();
         if let Some(strategy) = self.strategy {
             self.rollout.begin(self.group, strategy, self.group.count, updates || !had_running);
@@ -115,9 +114,13 @@ impl<'s, 'a> Group<'s, 'a> {
             old.extend(of(deployment));
         }
         let mut stopped = BTreeSet::new();
-        for alloc in all.iter().filter(|alloc| old.contains(&alloc.id) && !alloc.terminal()) {
-            self.changes.stops.push(stop(alloc, texts::NOT_NEEDED));
-            self.changes.desired.stop += 1;
+        for alloc in all.iter().filter(|alloc| old.contains(&alloc.id)) {
+            // One that failed is given up like the others; nobody waits for it any more.
+            let told = alloc.server_terminal() && alloc.desired_description == texts::NOT_NEEDED;
+            if !told {
+                self.changes.stops.push(stop(alloc, texts::NOT_NEEDED));
+                self.changes.desired.stop += 1;
+            }
             stopped.insert(alloc.id);
         }
         without(all, &stopped)
@@ -356,4 +359,9 @@ impl<'s, 'a> Group<'s, 'a> {
             }
         }
     }
+}
+
+/// Tells whether an allocation is missing only because another one has to leave its node: it was counted already.
+fn moves(want: &Want) -> bool {
+    want.previous.as_ref().is_some_and(|alloc| alloc.extra().transition.migrate == Some(true))
 }

@@ -35,7 +35,6 @@ impl Writer<'_> {
             alloc.extra_mut().network = update.network.clone();
         }
         let health = update.health.filter(|health| health.healthy.is_some());
-        let health = health.filter(|_| alloc.extra().deployment.is_some());
         if let Some(health) =
             health.filter(|health| alloc.extra().health.and_then(|h| h.healthy) != health.healthy)
         {
