@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use driver::{Signal, TaskId};
 use model::{
-    AllocHealth, AllocId, AllocRecord, DesiredStatus, Job, JobType, Task, TaskEvent, TaskRunState, TaskState, Text,
-    Timestamp,
+    AllocHealth, AllocId, AllocRecord, DesiredStatus, Job, JobType, Task, TaskEvent, TaskRunState, TaskState,
+    Text, Timestamp,
 };
 use parking_lot::Mutex;
 use protocol::session::AllocUpdate;
@@ -385,7 +385,8 @@ impl Runner {
             }
             (_, _) => None,
         };
-        let Some((_, min_healthy_time, healthy_deadline)) = pace.filter(|(check, _, _)| *check != "manual") else {
+        let Some((_, min_healthy_time, healthy_deadline)) = pace.filter(|(check, _, _)| *check != "manual")
+        else {
             return;
         };
         // Checks are not run by this agent yet: tasks alone decide, and docs/status.md says so.
@@ -618,7 +619,9 @@ impl Runner {
         self.look_at = None;
         let Some(watch) = &mut self.health else { return };
         // What a failure does to the other tasks comes first, so that the verdict speaks of all of them.
-        if self.stopping.is_some() && now < watch.deadline() && !main_over(&self.view.assigned.load(), &self.states)
+        if self.stopping.is_some()
+            && now < watch.deadline()
+            && !main_over(&self.view.assigned.load(), &self.states)
         {
             self.look_at = Some(watch.deadline());
             return;
@@ -720,7 +723,9 @@ fn lifecycle_over(states: &[TaskState]) -> bool {
 /// Tells whether all is over but what comes last.
 fn main_over(assigned: &Assigned, states: &[TaskState]) -> bool {
     let tasks = assigned.group().tasks.iter().zip(states);
-    tasks.filter(|(task, _)| !lifecycle::is_poststop(task)).all(|(_, state)| state.state == TaskRunState::Dead)
+    tasks
+        .filter(|(task, _)| !lifecycle::is_poststop(task))
+        .all(|(_, state)| state.state == TaskRunState::Dead)
 }
 
 /// Returns what a task is to its allocation's health.

@@ -110,7 +110,8 @@ impl Watch {
             }
             (Part::Ends | Part::Stays, _) => None,
         };
-        let blamed = tasks.iter().enumerate().filter_map(|(at, (part, state))| Some((at, why(*part, state)?)));
+        let blamed =
+            tasks.iter().enumerate().filter_map(|(at, (part, state))| Some((at, why(*part, state)?)));
         blamed.collect()
     }
 }
@@ -144,7 +145,10 @@ mod tests {
         let mut watch = watch(false);
         let running = task(TaskRunState::Running, false, SECOND);
         let again = Timestamp(11 * SECOND);
-        assert_eq!(watch.look(&[(Part::Stays, &running)], false, Timestamp(2 * SECOND)), Verdict::Open { again });
+        assert_eq!(
+            watch.look(&[(Part::Stays, &running)], false, Timestamp(2 * SECOND)),
+            Verdict::Open { again }
+        );
         assert_eq!(watch.look(&[(Part::Stays, &running)], false, again), Verdict::Healthy);
     }
 
@@ -158,7 +162,10 @@ mod tests {
         let mut watch = Watch::new(rule, Timestamp(30 * SECOND));
         let running = task(TaskRunState::Running, false, SECOND);
         let again = Timestamp(40 * SECOND);
-        assert_eq!(watch.look(&[(Part::Stays, &running)], false, Timestamp(30 * SECOND)), Verdict::Open { again });
+        assert_eq!(
+            watch.look(&[(Part::Stays, &running)], false, Timestamp(30 * SECOND)),
+            Verdict::Open { again }
+        );
         assert_eq!(watch.look(&[(Part::Stays, &running)], false, again), Verdict::Healthy);
     }
 
@@ -173,17 +180,17 @@ mod tests {
         ];
         // What is meant to end and did is not to blame.
         let tasks = [(Part::Stays, &dead), (Part::Stays, &killed), (Part::Ends, &ended)];
-        assert_eq!(
-            watch(false).look(&tasks, false, Timestamp(2 * SECOND)),
-            Verdict::Unhealthy { why }
-        );
+        assert_eq!(watch(false).look(&tasks, false, Timestamp(2 * SECOND)), Verdict::Unhealthy { why });
     }
 
     #[test]
     fn failing_checks_miss_the_deadline() {
         let mut watch = watch(true);
         let running = task(TaskRunState::Running, false, SECOND);
-        assert!(matches!(watch.look(&[(Part::Stays, &running)], false, Timestamp(30 * SECOND)), Verdict::Open { .. }));
+        assert!(matches!(
+            watch.look(&[(Part::Stays, &running)], false, Timestamp(30 * SECOND)),
+            Verdict::Open { .. }
+        ));
         assert!(matches!(
             watch.look(&[(Part::Stays, &running)], false, Timestamp(60 * SECOND)),
             Verdict::Unhealthy { .. }

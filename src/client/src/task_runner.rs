@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use driver::{Driver, ExitResult, RecoverTaskError, Signal, TaskHandle, TaskId};
 use model::{
-    AllocRecord, Job, RestartPolicy, Task, TaskEvent, TaskEventKind as Kind, TaskGroup, TaskRunState, TaskState,
-    Timestamp,
+    AllocRecord, Job, RestartPolicy, Task, TaskEvent, TaskEventKind as Kind, TaskGroup, TaskRunState,
+    TaskState, Timestamp,
 };
 use parking_lot::Mutex;
 use rand::{RngExt, rngs::SmallRng};

@@ -7,12 +7,12 @@ use std::{
 
 use model::{
     Allocation, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, DesiredTransition, EvalTrigger,
-    Evaluation, Job, RescheduleEvent, Text, Timestamp,
+    Evaluation, Job, Text, Timestamp,
 };
 use protocol::{Command, DeploymentUpdate};
 use state::{ChangedRow, Changes, State};
 
-use crate::{Moment, for_job};
+use crate::{Moment, for_job, may_be_replaced};
 
 const FAILED_BY_ALLOCS: &str = "Failed due to unhealthy allocations";
 const FAILED_BY_DEADLINE: &str = "Failed due to progress deadline";
@@ -146,10 +146,15 @@ fn given_up<'a>(state: &State, deployment: &'a Deployment) -> Vec<&'a Deployment
     if suspects.is_empty() {
         return Vec::new();
     }
-    let mut over: BTreeSet<&Text> =
-        suspects.iter().filter(|(_, group)| group.progress_deadline.is_zero()).map(|(name, _)| *name).collect();
+    let mut over: BTreeSet<&Text> = suspects
+        .iter()
+        .filter(|(_, group)| group.progress_deadline.is_zero())
+        .map(|(name, _)| *name)
+        .collect();
     for alloc in state.allocs_by_deployment(deployment.id) {
-        let replaceable = alloc.server_terminal() || alloc.extra().next.is_some() || may_be_replaced(alloc);
+        let replaceable = alloc.server_terminal()
+            || alloc.extra().next.is_some()
+            || may_be_replaced(alloc, &alloc.task_states);
         if let Some((name, _)) = suspects.get_key_value(&alloc.task_group().name)
             && is_healthy(alloc) == Some(false)
             && !replaceable
@@ -158,16 +163,6 @@ fn given_up<'a>(state: &State, deployment: &'a Deployment) -> Vec<&'a Deployment
         }
     }
     suspects.into_iter().filter(|(name, _)| over.contains(name)).map(|(_, group)| group).collect()
-}
-
-/// Tells whether the policy of an unhealthy allocation's group has an attempt left.
-fn may_be_replaced(alloc: &Allocation) -> bool {
-    let Some(policy) = &alloc.task_group().reschedule else { return false };
-    let ended = alloc.task_states.iter().map(|task| task.finished_at).max().unwrap_or_default();
-    let ended = if ended.is_zero() { alloc.modify_time } else { ended };
-    let within = |event: &&RescheduleEvent| ended.since(event.time) < policy.interval;
-    let spent = alloc.extra().reschedules.iter().filter(within).count();
-    policy.unlimited || spent < policy.attempts as usize
 }
 
 /// Tells whether every group with canaries promotes by itself and has enough healthy ones.

@@ -21,9 +21,11 @@ pub mod liveness;
 mod moment;
 pub mod periodic;
 pub mod reporters;
+mod reschedule;
 
 pub use evals::{for_job, for_node};
 pub use moment::Moment;
+pub use reschedule::may_be_replaced;
 
 #[cfg(test)]
 mod fixture;

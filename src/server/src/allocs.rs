@@ -76,8 +76,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
     }
 }
 
-/// Makes an evaluation for each job of which an allocation newly failed and may be rescheduled, or of a system job of
-/// which one ended.
+/// Makes an evaluation for each job of which an allocation newly failed and may be rescheduled.
 fn follow_ups(snapshot: &Snapshot, updates: &[AllocUpdate], now: Timestamp, env: &Env) -> Vec<Evaluation> {
     let mut evals: BTreeMap<JobKey, Evaluation> = BTreeMap::new();
     let latest: BTreeMap<AllocId, &AllocUpdate> = updates.iter().map(|update| (update.id, update)).collect();
@@ -106,10 +105,10 @@ fn needs_evaluation(alloc: &Allocation, update: &AllocUpdate) -> bool {
     }
     match alloc.job.spec.kind {
         JobType::Service | JobType::Batch => {
-            let policy = alloc.task_group().reschedule.as_ref();
-            let allowed = policy.is_some_and(|policy| policy.unlimited || policy.attempts > 0);
-            allowed && alloc.extra().followup_eval.is_none()
+            alloc.extra().followup_eval.is_none() && control::may_be_replaced(alloc, &update.task_states)
         }
-        JobType::System | JobType::Sysbatch => true,
+        // No policy says how often and after what wait they come again: at once and for ever would be the answer. They do
+        // when their job or their node is looked at next.
+        JobType::System | JobType::Sysbatch => false,
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn reconcile(
     let mut part = Vec::new();
     for node in &eligible {
         let allocs = on_node.remove(node).unwrap_or_default();
-        let live = live_one(allocs, &mut changes, job);
+        let live = live_one(allocs, &mut changes, job, rollout);
         match live {
             Existing::Live(alloc) => {
                 sort_one(scene, job, group, alloc, &mut changes, &mut destructive, &mut part)
@@ -62,14 +62,19 @@ pub(super) fn reconcile(
 enum Existing {
     /// It runs or will run.
     Live(Arc<Allocation>),
-    /// It ran to an end that counts.
+    /// It ran to an end that counts, or failed and is not tried again.
     Done,
     /// There is none, or one that is over.
     Over(Option<Arc<Allocation>>),
 }
 
 /// Picks the allocation that counts on a node; others that run are stopped.
-fn live_one(mut allocs: Vec<Arc<Allocation>>, changes: &mut GroupChanges, job: &Job) -> Existing {
+fn live_one(
+    mut allocs: Vec<Arc<Allocation>>,
+    changes: &mut GroupChanges,
+    job: &Job,
+    rollout: &Rollout,
+) -> Existing {
     allocs.sort_by_key(|alloc| (alloc.job.version, alloc.create_index, alloc.id));
     let (over, mut live): (Vec<_>, Vec<_>) = allocs.into_iter().partition(|alloc| alloc.terminal());
     if let Some(alloc) = live.pop() {
@@ -86,7 +91,14 @@ fn live_one(mut allocs: Vec<Arc<Allocation>>, changes: &mut GroupChanges, job: &
             && alloc.client_status != ClientStatus::Lost
             && !alloc.server_terminal()
     };
-    if over.iter().any(done) {
+    // What failed in a failed deployment would fail again.
+    let given_up = |alloc: &Arc<Allocation>| {
+        rollout.is_failed()
+            && rollout.has(alloc)
+            && alloc.client_status == ClientStatus::Failed
+            && !alloc.server_terminal()
+    };
+    if over.iter().any(|alloc| done(alloc) || given_up(alloc)) {
         return Existing::Done;
     }
     Existing::Over(over.into_iter().next_back().filter(|alloc| alloc.extra().next.is_none()))
