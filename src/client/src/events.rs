@@ -63,6 +63,20 @@ pub fn stopped_alone(limit: Duration, now: Timestamp) -> TaskEvent {
     ))
 }
 
+/// It is given time before it is told to stop.
+pub fn waiting_for_shutdown_delay(delay: Duration, now: Timestamp) -> TaskEvent {
+    let delay = duration_text(delay);
+    TaskEvent::new(Kind::WaitingForShutdownDelay, now)
+        .shown_as(format!("Waiting for shutdown_delay of {delay} before killing the task."))
+}
+
+/// It would be given time before it is told to stop, and a user wanted it to stop at once.
+pub fn skipping_shutdown_delay(delay: Duration, now: Timestamp) -> TaskEvent {
+    let delay = duration_text(delay);
+    TaskEvent::new(Kind::SkippingShutdownDelay, now)
+        .shown_as(format!("Skipping shutdown_delay of {delay} before killing the task."))
+}
+
 /// It was stopped.
 pub fn killed(now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::Killed, now)

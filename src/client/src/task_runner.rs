@@ -338,12 +338,13 @@ impl TaskRunner {
                 Happening::Wished(Wish::Note(event)) => self.note(event).await,
                 Happening::Wished(Wish::Restart { event }) => {
                     self.note(event).await;
-                    self.stop(&id, false).await;
+                    self.stop(&id).await;
                     return self.decide(Cause::Asked).await;
                 }
                 Happening::Wished(Wish::Kill { event, at_once }) => {
                     self.killing(event).await;
-                    self.stop(&id, at_once).await;
+                    self.wait_before_stop(&id, at_once).await;
+                    self.stop(&id).await;
                     self.note(events::killed(self.context.now())).await;
                     return Step::Dead { failed: self.row.state.failed };
                 }
@@ -354,22 +355,32 @@ impl TaskRunner {
         }
     }
 
+    /// Gives a launch that is to stop for good its shutdown delay, or notes that it gets none.
+    async fn wait_before_stop(&mut self, id: &TaskId, at_once: bool) {
+        let delay = self.assigned.load().group().tasks[self.at].shutdown_delay;
+        if delay.is_zero() {
+            return;
+        }
+        let now = self.context.now();
+        if at_once {
+            return self.note(events::skipping_shutdown_delay(delay, now)).await;
+        }
+        self.note(events::waiting_for_shutdown_delay(delay, now)).await;
+        tokio::select! {
+            biased;
+            _ = self.driver.wait(id) => {}
+            () = self.context.env.sleep(delay) => {}
+        }
+    }
+
     /// Stops a launch, notes how it ended, and removes what was made for it.
-    async fn stop(&mut self, id: &TaskId, at_once: bool) {
+    async fn stop(&mut self, id: &TaskId) {
         let assigned = self.assigned.load_full();
         let task = &assigned.group().tasks[self.at];
         let subject = self.subject(&assigned, task);
         let default = self.driver.capabilities().default_kill_signal.parse().unwrap_or(Signal::INT);
         let signal = subject.kill_signal().unwrap_or(default);
         let timeout = subject.kill_timeout();
-        if !at_once && !task.shutdown_delay.is_zero() {
-            let delay = self.context.env.sleep(task.shutdown_delay);
-            tokio::select! {
-                biased;
-                _ = self.driver.wait(id) => {}
-                () = delay => {}
-            }
-        }
         if let Err(error) = self.driver.stop(id, signal, timeout).await {
             tracing::warn!(%id, %error, "task could not be stopped");
         }

@@ -63,6 +63,10 @@ named_enum! {
         FailedRestoring = "Failed Restoring Task",
         /// It ran for longer than it may.
         MaxRunDuration = "Max Run Duration Exceeded",
+        /// It is told to stop once its shutdown delay is over.
+        WaitingForShutdownDelay = "Waiting for shutdown delay",
+        /// It is told to stop without its shutdown delay.
+        SkippingShutdownDelay = "Skipping shutdown delay",
     }
 }
 
