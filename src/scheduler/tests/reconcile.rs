@@ -239,7 +239,7 @@ impl Rollout {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn each_evaluation_does_what_the_model_says_and_all_comes_to_rest(
