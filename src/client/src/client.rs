@@ -21,6 +21,7 @@ use crate::{
     metadata::Metadata,
     offline,
     outbox::Outbox,
+    session::SessionNode,
     stats::Sampler,
     task_runner::Assigned,
 };
@@ -197,11 +198,6 @@ impl Client {
         }
     }
 
-    /// Waits until the node changed.
-    pub async fn node_changed(&self) {
-        self.inner.node_changed.notified().await;
-    }
-
     /// Time, chance and tasks.
     pub fn env(&self) -> &Env {
         &self.inner.context.env
@@ -212,7 +208,7 @@ impl Client {
         self.inner.contact.subscribe()
     }
 
-    pub(crate) fn set_contact(&self, held: bool) {
+    fn note_contact(&self, held: bool) {
         let now = self.inner.context.env.now();
         self.inner.contact.send_if_modified(|contact| match (*contact, held) {
             (Contact::Held, false) => {
@@ -230,10 +226,6 @@ impl Client {
     /// Tells the server that this node leaves on purpose, and opens no other session. Its tasks go on.
     pub fn leave(&self) {
         self.inner.leaving.send_replace(true);
-    }
-
-    pub(crate) fn leaving(&self) -> watch::Receiver<bool> {
-        self.inner.leaving.subscribe()
     }
 
     /// Stops the allocations whose time alone is over, and returns how long the others have.
@@ -271,11 +263,6 @@ impl Client {
     /// The record of the node's metadata.
     pub(crate) fn metadata_record(&self) -> &Metadata {
         &self.inner.metadata
-    }
-
-    /// What waits to be handed in.
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.inner.context.outbox
     }
 
     /// Lists how everything is that the client knows of.
@@ -511,5 +498,39 @@ fn never_started(alloc: &model::AllocRecord) -> AllocUpdate {
         task_states: alloc.task_states.clone(),
         health: None,
         network: None,
+    }
+}
+
+impl SessionNode for Client {
+    fn env(&self) -> &Env {
+        Self::env(self)
+    }
+
+    fn node(&self) -> Arc<Node> {
+        Self::node(self)
+    }
+
+    async fn node_changed(&self) {
+        self.inner.node_changed.notified().await;
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.inner.context.outbox
+    }
+
+    fn told(&self) -> Vec<AllocUpdate> {
+        Self::told(self)
+    }
+
+    async fn apply(&self, assignments: Assignments) {
+        Self::apply(self, assignments).await;
+    }
+
+    fn leaving(&self) -> watch::Receiver<bool> {
+        self.inner.leaving.subscribe()
+    }
+
+    fn set_contact(&self, held: bool) {
+        self.note_contact(held);
     }
 }

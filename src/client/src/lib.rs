@@ -41,6 +41,7 @@ pub use driver::{Signal, UnknownSignal};
 pub use files::{AllocFiles, FileError, FileFacts};
 pub use hooks::{Beneath, BeneathError};
 pub use journal::OpenError;
+pub use outbox::{Outbox, Said};
 pub use servers::{ServerAddr, Servers};
-pub use session::{MESSAGE_BYTES_MAX, SESSION_HEADER, Session};
+pub use session::{MESSAGE_BYTES_MAX, SESSION_HEADER, Session, SessionNode};
 pub use task_runner::Assigned;

@@ -6,9 +6,10 @@
 use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use model::Node;
 use protocol::{
     Named, decode, encode,
-    session::{ClientMessage, ServerMessage},
+    session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
 };
 use runtime::{Backoff, Env, Instant};
 use tokio::sync::{mpsc, watch};
@@ -21,7 +22,7 @@ use transport::{
 use crate::{
     Client,
     dial::{Failure, race},
-    outbox::Said,
+    outbox::{Outbox, Said},
     servers::{Choice, ServerAddr, Servers, ping_period},
 };
 
@@ -70,10 +71,31 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Failures remembered so that each is told once: one for each server.
 const TOLD_MAX: usize = 64;
 
+/// A node for which a session speaks: the product's [`Client`], or one that only pretends to run what it is given, of
+/// which a measurement needs thousands.
+pub trait SessionNode: Clone + Send + Sync + 'static {
+    /// Time, chance and tasks.
+    fn env(&self) -> &Env;
+    /// The node as it is.
+    fn node(&self) -> Arc<Node>;
+    /// Waits until the node changed.
+    fn node_changed(&self) -> impl Future<Output = ()> + Send;
+    /// What waits to be handed in.
+    fn outbox(&self) -> &Outbox;
+    /// Lists how everything is that the node knows of.
+    fn told(&self) -> Vec<AllocUpdate>;
+    /// Does what the servers want.
+    fn apply(&self, assignments: Assignments) -> impl Future<Output = ()> + Send;
+    /// Turns true when the node leaves on purpose.
+    fn leaving(&self) -> watch::Receiver<bool>;
+    /// Notes whether a server that has a leader hears this node.
+    fn set_contact(&self, held: bool);
+}
+
 /// Keeps a session with one of the servers for as long as the agent lives.
-pub struct Session {
+pub struct Session<N = Client> {
     /// The client.
-    pub client: Client,
+    pub client: N,
     /// The way to servers.
     pub transport: Arc<dyn Transport>,
     /// The servers that are there.
@@ -146,7 +168,7 @@ async fn pending_or<T>(later: Option<&mut Later<T>>) -> T {
     }
 }
 
-impl Session {
+impl<N: SessionNode> Session<N> {
     /// Connects, and connects again, until the agent stops or leaves.
     pub async fn run(mut self) {
         let env = self.client.env().clone();
@@ -260,7 +282,7 @@ impl Session {
 
     async fn serve(
         &mut self,
-        talk: &mut Talk,
+        talk: &mut Talk<N>,
         choice: &mut Choice,
         mut reader: FrameReader<StreamReader>,
         mut writer: FrameWriter<StreamWriter>,
@@ -324,7 +346,7 @@ impl Session {
     }
 
     /// Takes in the list of servers; looks for another one when this one failed.
-    fn follow_list(&mut self, talk: &mut Talk, choice: &mut Choice) {
+    fn follow_list(&mut self, talk: &mut Talk<N>, choice: &mut Choice) {
         let list = self.servers.borrow_and_update().list.clone();
         choice.update(&list, &mut talk.env.rng());
         talk.ping_due = talk.ping_due.min(talk.env.now() + ping_period(&self.servers.borrow()));
@@ -349,9 +371,9 @@ async fn changed(servers: &mut watch::Receiver<Servers>) -> bool {
 }
 
 /// One session.
-struct Talk {
+struct Talk<N> {
     env: Env,
-    client: Client,
+    client: N,
     server: ServerAddr,
     connection: Connection,
     seq: u64,
@@ -371,7 +393,7 @@ struct Search {
     found: Later<Option<(SocketAddr, Opened)>>,
 }
 
-impl Talk {
+impl<N: SessionNode> Talk<N> {
     /// Opens the session and says everything that there is to say.
     async fn open(&mut self) -> Result<(FrameReader<StreamReader>, FrameWriter<StreamWriter>), Ended> {
         let deadline = self.env.now() + OPEN_TIMEOUT;

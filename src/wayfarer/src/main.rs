@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         || args.iter().skip_while(|arg| Some(arg.as_str()) != command).skip(1).cloned().collect::<Vec<_>>();
     let code = match command {
         Some("agent") => on_all_cores(agent::run(rest())),
+        Some("bench") => on_all_cores(bench::run(rest())),
         Some("dev") => on_all_cores(dev::run(rest())),
         Some("config") if args.get(2).is_some_and(|arg| arg == "validate") => config::validate(&args[3..]),
         _ => on_one_core(cli::run(args)),
