@@ -1,7 +1,7 @@
 //! Where the latest state is, and who wants to know when it changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Weak},
 };
 
@@ -101,13 +101,15 @@ impl Hub {
     }
 
     pub(crate) fn tell(&self, changes: Arc<Changes>) {
-        let touched = watches_of(&changes);
         {
             let mut waiters = self.waiters.lock();
+            // A command may touch thousands of rows and seldom any that someone waits for.
             if !waiters.is_empty() {
-                for watch in &touched {
-                    wake(waiters.remove(watch));
-                }
+                for_each_watch(&changes, |watch| {
+                    if let Some(list) = waiters.remove(&watch) {
+                        wake(list);
+                    }
+                });
             }
         }
         // Nobody may be following, e.g. while a server starts.
@@ -118,53 +120,52 @@ impl Hub {
     pub(crate) fn wake_all(&self) {
         let all = std::mem::take(&mut *self.waiters.lock());
         for list in all.into_values() {
-            wake(Some(list));
+            wake(list);
         }
     }
 }
 
-fn wake(list: Option<Vec<Weak<Notify>>>) {
-    for waiter in list.into_iter().flatten() {
+fn wake(list: Vec<Weak<Notify>>) {
+    for waiter in list {
         if let Some(waiter) = waiter.upgrade() {
             waiter.notify_one();
         }
     }
 }
 
-fn watches_of(changes: &Changes) -> BTreeSet<Watch> {
-    let mut touched: BTreeSet<Watch> = changes.tables().into_iter().map(Watch::Table).collect();
+/// Names everything that the changes touch; some of it more than once.
+fn for_each_watch(changes: &Changes, mut touch: impl FnMut(Watch)) {
+    changes.tables().into_iter().for_each(|table| touch(Watch::Table(table)));
     for row in &changes.rows {
         match row {
             ChangedRow::Node { before, after } => {
-                touched.extend(after.as_ref().or(before.as_ref()).map(|node| Watch::Node(node.id)));
+                after.iter().chain(before).take(1).for_each(|node| touch(Watch::Node(node.id)));
             }
             ChangedRow::Job { before, after } => {
-                touched.extend(after.as_ref().or(before.as_ref()).map(|job| Watch::Job(job.key.clone())));
+                after.iter().chain(before).take(1).for_each(|job| touch(Watch::Job(job.key.clone())));
             }
             ChangedRow::JobVersion { key, .. }
             | ChangedRow::Summary(key)
             | ChangedRow::Submission(key, _)
             | ChangedRow::PeriodicLaunch(key)
-            | ChangedRow::ScalingEvents(key) => {
-                touched.insert(Watch::Job(key.clone()));
-            }
+            | ChangedRow::ScalingEvents(key) => touch(Watch::Job(key.clone())),
             ChangedRow::Alloc { before, after } => {
                 if let Some(alloc) = after.as_ref().or(before.as_ref()) {
-                    touched.insert(Watch::Alloc(alloc.id));
-                    touched.insert(Watch::NodeAllocs(alloc.node_id));
-                    touched.insert(Watch::JobAllocs(alloc.job.key.clone()));
+                    touch(Watch::Alloc(alloc.id));
+                    touch(Watch::NodeAllocs(alloc.node_id));
+                    touch(Watch::JobAllocs(alloc.job.key.clone()));
                 }
             }
             ChangedRow::Eval { before, after } => {
                 if let Some(eval) = after.as_ref().or(before.as_ref()) {
-                    touched.insert(Watch::Eval(eval.id));
-                    touched.insert(Watch::JobEvals(eval.job.clone()));
+                    touch(Watch::Eval(eval.id));
+                    touch(Watch::JobEvals(eval.job.clone()));
                 }
             }
             ChangedRow::Deployment { before, after } => {
                 if let Some(deployment) = after.as_ref().or(before.as_ref()) {
-                    touched.insert(Watch::Deployment(deployment.id));
-                    touched.insert(Watch::JobDeployments(deployment.job.clone()));
+                    touch(Watch::Deployment(deployment.id));
+                    touch(Watch::JobDeployments(deployment.job.clone()));
                 }
             }
             ChangedRow::Cluster
@@ -178,5 +179,4 @@ fn watches_of(changes: &Changes) -> BTreeSet<Watch> {
             | ChangedRow::AutopilotConfig => {}
         }
     }
-    touched
 }

@@ -31,10 +31,11 @@ impl StateMachine for Machine {
     type Response = Result<(u64, Outcome), Refusal>;
 
     fn apply(&mut self, index: u64, command: &[u8]) -> Result<Self::Response, Halt> {
-        let command: Command = protocol::decode(command).map_err(|error| {
+        let bytes = command;
+        let command: Command = protocol::decode(bytes).map_err(|error| {
             Halt(format!("command {index} can not be read: {error}; run the version that wrote it"))
         })?;
-        let applied = self.store.apply(index, &command);
+        let applied = self.store.apply_encoded(index, &command, bytes);
         // The snapshot is published before anyone is told, so that whoever wakes sees what woke it.
         self.hub.publish(self.store.snapshot());
         match applied {

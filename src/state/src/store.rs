@@ -54,6 +54,20 @@ impl Store {
     /// When the index does not follow the last one: a command applied twice would make servers differ, and a server
     /// that differs must stop.
     pub fn apply(&mut self, index: u64, command: &Command) -> Result<Applied, Refusal> {
+        self.apply_encoded(index, command, &protocol::encode(command))
+    }
+
+    /// Applies a command of which the bytes are at hand that it was read from: large ones take as long to write again as
+    /// they took to read. Every server has the same bytes, in its log.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::apply`].
+    ///
+    /// # Panics
+    ///
+    /// As for [`Store::apply`].
+    pub fn apply_encoded(&mut self, index: u64, command: &Command, bytes: &[u8]) -> Result<Applied, Refusal> {
         let index = index + self.state.index_offset();
         assert!(index > self.state.index, "command {index} was applied after command {}", self.state.index);
         // The rows are shared, so this copies no row; a command that is refused half way leaves nothing behind.
@@ -61,18 +75,17 @@ impl Store {
         next.index = index;
         let mut writer = Writer::new(&mut next, index);
         let result = apply::run(&mut writer, command);
-        let bytes = protocol::encode(command);
         match result {
             Ok(outcome) => {
                 let rows = writer.finish();
                 let index = next.index;
-                let hash = self.chain.extend(index, &bytes, &apply::encode_rows(&next, &rows));
+                let hash = self.chain.extend(index, bytes, &apply::encode_rows(&next, &rows));
                 self.state = next;
                 Ok(Applied { outcome, changes: Changes { index, kind: EventKind::of(command), rows }, hash })
             }
             Err(refusal) => {
                 self.state.index = index;
-                self.chain.extend(index, &bytes, &[]);
+                self.chain.extend(index, bytes, &[]);
                 Err(refusal)
             }
         }
