@@ -9,15 +9,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use runtime::Env;
-use transport::{
-    Host, Identity, Region, Role, TokioHost,
-    ca::{Authority, Leaf, LeafKey},
-};
-use uuid::Uuid;
 
 use crate::{
     api::Api,
-    nodes::{AUTHORITY, LIFETIME, REGION},
     options::Options,
     process::{Cost, Usage},
 };
@@ -34,6 +28,8 @@ pub struct Cluster {
     pub api: Api,
     processes: Vec<Process>,
     dir: Option<Directory>,
+    /// The agents' program.
+    binary: PathBuf,
     loopback: String,
     servers: usize,
     nodes: usize,
@@ -69,13 +65,24 @@ impl Cluster {
     ///
     /// Says what did not start.
     pub async fn start(env: &Env, options: &Options) -> anyhow::Result<Self> {
+        let binary = options.binary.clone().map_or_else(std::env::current_exe, Ok)?;
         if !options.addresses.is_empty() {
             let api = Api::new(&options.addresses)?;
             let nodes = ready_nodes(&api).await?;
             let loopback = String::new();
             let processes = Vec::new();
             let (before, servers) = (Vec::new(), 0);
-            return Ok(Self { api, processes, dir: None, loopback, servers, nodes, ready: nodes, before });
+            return Ok(Self {
+                api,
+                processes,
+                dir: None,
+                binary,
+                loopback,
+                servers,
+                nodes,
+                ready: nodes,
+                before,
+            });
         }
         let dir = match &options.dir {
             Some(dir) => {
@@ -91,6 +98,7 @@ impl Cluster {
             api: Api::new(&addresses)?,
             processes: Vec::new(),
             dir: Some(dir),
+            binary,
             loopback,
             servers: options.servers,
             nodes: 0,
@@ -114,49 +122,24 @@ impl Cluster {
     }
 
     fn start_servers(&mut self) -> anyhow::Result<()> {
-        let now = TokioHost.unix_time();
-        let authority = Authority::make(Region::new(REGION)?, LIFETIME, now)?;
-        let [certificate, key] = AUTHORITY.map(|name| self.path().join(name));
-        fs::write(&certificate, authority.certificate_pem())?;
-        fs::write(&key, authority.expose_key_pem())?;
-        for number in 1..=self.servers {
+        let (loopback, count) = (self.loopback.clone(), self.servers);
+        let all: Vec<String> = (1..=count).map(|number| format!("\"{loopback}.{number}\"")).collect();
+        for number in 1..=count {
             let name = format!("server-{number}");
-            let dir = self.path().join(&name);
-            let id = named_id(&name);
-            fs::create_dir_all(dir.join("data/client"))?;
-            // The certificate names the node, so the agent is told which it is.
-            fs::write(dir.join("data/client/client-id"), format!("{id}\n"))?;
-            let identity = Identity {
-                role: Role::Server,
-                region: Region::new(REGION)?,
-                node_id: transport::NodeId(*id.as_bytes()),
-                name: name.clone(),
-            };
-            let leaf_key = LeafKey::generate()?;
-            let chain = authority.issue(&Leaf::for_agent(identity, LIFETIME), &leaf_key.public(), now)?;
-            fs::write(dir.join("cert.pem"), chain)?;
-            fs::write(dir.join("key.pem"), leaf_key.expose_pem())?;
-            let text = self.server_config(number, &name, &dir);
-            self.start_agent(&format!("server {number}"), &dir, &text)?;
+            let join = format!(
+                "  server_join {{\n    retry_join = [{}]\n    retry_interval = \"1s\"\n  }}\n",
+                all.join(", ")
+            );
+            let part = format!("server {{\n  enabled = true\n  bootstrap_expect = {count}\n{join}}}\n");
+            self.start_agent(&format!("server {number}"), number, &name, &part)?;
         }
         Ok(())
     }
 
-    fn server_config(&self, number: usize, name: &str, dir: &Path) -> String {
-        let (loopback, count) = (&self.loopback, self.servers);
-        let others: Vec<String> = (1..=count).map(|number| format!("\"{loopback}.{number}\"")).collect();
-        let tls = format!(
-            "tls {{\n  rpc = true\n  ca_file = {:?}\n  cert_file = {:?}\n  key_file = {:?}\n}}\n",
-            self.path().join(AUTHORITY[0]),
-            dir.join("cert.pem"),
-            dir.join("key.pem")
-        );
-        format!(
-            "{}server {{\n  enabled = true\n  bootstrap_expect = {count}\n  server_join {{\n    retry_join = [{}]\n    \
-             retry_interval = \"1s\"\n  }}\n}}\n{tls}",
-            self.agent_config(number, name, dir),
-            others.join(", ")
-        )
+    /// Where the first server keeps the region's authority. Simulated nodes get their certificates of it, as a server would
+    /// issue them to nodes that join.
+    fn authority_dir(&self) -> PathBuf {
+        self.path().join("server-1/data/tls")
     }
 
     fn agent_config(&self, number: usize, name: &str, dir: &Path) -> String {
@@ -168,52 +151,34 @@ impl Cluster {
         )
     }
 
-    /// Starts real client agents. They trust and are trusted by the servers as simulated nodes do and are.
+    /// Starts real client agents, which join as users' do.
     ///
     /// # Errors
     ///
     /// When they do not start or do not become ready.
     pub async fn start_agents(&mut self, env: &Env, count: usize) -> anyhow::Result<()> {
-        let now = TokioHost.unix_time();
-        let [certificate, key] = AUTHORITY.map(|name| fs::read_to_string(self.path().join(name)));
-        let authority = Authority::load(Region::new(REGION)?, &certificate?, &key?, now)?;
-        for at in 0..count {
-            let (number, name) = (11 + at, format!("client-{}", at + 1));
-            let dir = self.path().join(&name);
-            let id = named_id(&name);
-            fs::create_dir_all(dir.join("data/client"))?;
-            fs::write(dir.join("data/client/client-id"), format!("{id}\n"))?;
-            let node_id = transport::NodeId(*id.as_bytes());
-            let region = Region::new(REGION)?;
-            let identity = Identity { role: Role::Client, region, node_id, name: name.clone() };
-            let leaf_key = LeafKey::generate()?;
-            let chain = authority.issue(&Leaf::for_agent(identity, LIFETIME), &leaf_key.public(), now)?;
-            fs::write(dir.join("cert.pem"), chain)?;
-            fs::write(dir.join("key.pem"), leaf_key.expose_pem())?;
-            let servers: Vec<String> =
-                (1..=self.servers).map(|number| format!("\"{}.{number}\"", self.loopback)).collect();
-            let text = format!(
-                "{}client {{\n  enabled = true\n  servers = [{}]\n  cpu_total_compute = 4000\n  memory_total_mb = \
-                 4096\n}}\ntls {{\n  rpc = true\n  ca_file = {:?}\n  cert_file = {:?}\n  key_file = {:?}\n}}\n",
-                self.agent_config(number, &name, &dir),
-                servers.join(", "),
-                self.path().join(AUTHORITY[0]),
-                dir.join("cert.pem"),
-                dir.join("key.pem"),
-            );
-            self.start_agent(&format!("client {}", at + 1), &dir, &text)?;
+        let servers: Vec<String> =
+            (1..=self.servers).map(|number| format!("\"{}.{number}\"", self.loopback)).collect();
+        let part = format!(
+            "client {{\n  enabled = true\n  servers = [{}]\n  cpu_total_compute = 4000\n  memory_total_mb = 4096\n}}\n",
+            servers.join(", ")
+        );
+        for at in 1..=count {
+            self.start_agent(&format!("client {at}"), 10 + at, &format!("client-{at}"), &part)?;
         }
         self.nodes += count;
         self.ready += count;
         self.wait_for_nodes(env).await
     }
 
-    fn start_agent(&mut self, name: &str, dir: &Path, config: &str) -> anyhow::Result<()> {
+    fn start_agent(&mut self, shown: &str, number: usize, name: &str, part: &str) -> anyhow::Result<()> {
+        let dir = self.path().join(name);
+        fs::create_dir_all(&dir)?;
         let file = dir.join("agent.hcl");
-        fs::write(&file, config)?;
-        let mut command = Command::new(std::env::current_exe()?);
+        fs::write(&file, self.agent_config(number, name, &dir) + part)?;
+        let mut command = Command::new(&self.binary);
         command.args(["agent", "-config"]).arg(&file);
-        self.start_process(name, &dir.join("agent.log"), command)
+        self.start_process(shown, &dir.join("agent.log"), command)
     }
 
     fn start_process(&mut self, name: &str, log: &Path, mut command: Command) -> anyhow::Result<()> {
@@ -235,7 +200,7 @@ impl Cluster {
         }
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "nodes", "-count", &count.to_string(), "-first", &self.nodes.to_string()]);
-        command.arg("-dir").arg(self.path());
+        command.arg("-dir").arg(self.authority_dir());
         command.args(["-bind", &format!("{}.250", self.loopback), "-mixed", &mixed.to_string()]);
         for number in 1..=self.servers {
             command.args(["-server", &format!("{}.{number}:4647", self.loopback)]);
@@ -354,13 +319,4 @@ impl Drop for Cluster {
 
 async fn ready_nodes(api: &Api) -> anyhow::Result<usize> {
     Ok(api.nodes().await?.iter().filter(|node| node.status == "ready").count())
-}
-
-/// The id of an agent with this name. Agents of one cluster differ in their names.
-fn named_id(name: &str) -> Uuid {
-    let mut bytes = [0; 16];
-    for (place, byte) in bytes.iter_mut().zip(name.bytes().rev()) {
-        *place = byte;
-    }
-    Uuid::from_bytes(bytes)
 }

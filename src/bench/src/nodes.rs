@@ -18,14 +18,14 @@ use crate::{
     pretender::{NO_HTTP, Pretender},
 };
 
-/// Where a scenario leaves the authority for its nodes.
-pub const AUTHORITY: [&str; 2] = ["ca.pem", "ca-key.pem"];
+/// What a server calls the files of its region's authority.
+const AUTHORITY: [&str; 2] = ["authority.pem", "authority-key.pem"];
 
 /// The region of everything here.
-pub const REGION: &str = "global";
+const REGION: &str = "global";
 
 /// How long certificates are valid: longer than any scenario.
-pub const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 /// Racks over which nodes are dealt out.
 const RACKS: usize = 25;

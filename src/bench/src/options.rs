@@ -27,6 +27,7 @@ Options:
   -scale F       jobs and nodes times F, e.g. 0.1
   -address ADDR  use the cluster of this agent and its own nodes instead; may be repeated
   -json FILE     write what was measured there, too
+  -binary FILE   the agents' program, when it is not this one
   -dir DIR       keep data directories and logs there instead of in a temporary directory
   -loopback IP   first of the loopback addresses to use, by their first three numbers (127.0.83)";
 
@@ -56,6 +57,8 @@ pub struct Options {
     pub addresses: Vec<String>,
     /// Where the figures go.
     pub json: Option<PathBuf>,
+    /// The agents' program, when it is not this one.
+    pub binary: Option<PathBuf>,
     /// Where processes keep their things.
     pub dir: Option<PathBuf>,
     /// First three numbers of the addresses.
@@ -69,9 +72,9 @@ pub struct NodesWanted {
     pub count: usize,
     /// The number of the first one: names, ids and racks follow from it.
     pub first: usize,
-    /// Where the servers are, and where the authority's files are.
+    /// Where the servers are.
     pub servers: Vec<std::net::SocketAddr>,
-    /// Holds the authority.
+    /// Holds the region's authority, as a server keeps it.
     pub dir: PathBuf,
     /// The nodes' own address.
     pub bind: IpAddr,
@@ -121,6 +124,7 @@ impl Options {
                 scale,
                 addresses: rest.list("address"),
                 json: rest.take("json").map(PathBuf::from),
+                binary: rest.take("binary").map(PathBuf::from),
                 dir: rest.take("dir").map(PathBuf::from),
                 loopback: rest.take("loopback").unwrap_or_else(|| "127.0.83".to_owned()),
             })
