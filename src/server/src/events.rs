@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_ring_keeps_so_many_batches_and_says_when_some_are_missing() {
         let ring = EventRing::new(2);
-        [1, 2].map(|index| ring.push(batch(index, 1)));
+        (1..=2).for_each(|index| ring.push(batch(index, 1)));
         assert_eq!(indexes(&ring, 0), (vec![1, 2], false));
         ring.push(batch(3, 1));
         assert_eq!(indexes(&ring, 0), (vec![2, 3], true));

@@ -21,7 +21,7 @@ pub async fn run(run: &mut Run<'_>) -> anyhow::Result<()> {
     let env = run.env;
     run.cluster.start_agents(env, AGENTS).await?;
     run.report.set("nodes", AGENTS);
-    let jobs = run.jobs(1, &Shape { cpu: 100, ..Shape::small(ALLOCATIONS) });
+    let jobs = run.jobs(1, &Shape { cpu: 200, ..Shape::small(ALLOCATIONS) });
     run.run_all(jobs, ALLOCATIONS).await?;
     let api = run.cluster.api.clone();
     let dying: Vec<String> = {
