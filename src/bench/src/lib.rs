@@ -9,7 +9,7 @@
 //! the allocations is a pretence that answers "running" at once. This crate decides nothing about a cluster, and nothing
 //! of the product depends on it but the binary.
 //!
-//! Read [`scenario`](crate) in `scenario/mod.rs` first: what there is to measure.
+//! Read `scenario/mod.rs` first: what there is to measure.
 
 mod api;
 mod cluster;
