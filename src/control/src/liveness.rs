@@ -14,7 +14,8 @@ use crate::{Moment, for_node};
 /// Settings of the watch over nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Time without a session after which a node is down that gossip calls dead.
+    /// Time after which a node is down that gossip calls dead and that has no session, counted from when it was last
+    /// heard in one.
     pub grace: Duration,
     /// Time without a session after which a node is down whatever gossip says: one that no server hears can not be
     /// given work, and what it ran must go on elsewhere.
@@ -27,8 +28,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Down and replaced within three seconds when both signals agree. The grace covers a client that changes servers,
-    /// which takes it well under a second.
+    /// Down as soon as both signals agree: it takes gossip longer than the grace to call a node dead. The grace covers a
+    /// client that changes servers, which takes it well under a second.
     pub const STANDARD: Self = Self {
         grace: Duration::from_millis(1_500),
         silent_grace: Duration::from_secs(30),
@@ -45,8 +46,8 @@ pub type SessionId = (u64, u64);
 pub enum Input<'a> {
     /// A server has a live session with a node.
     SessionOpened(NodeId, SessionId),
-    /// The session ended.
-    SessionClosed(NodeId, SessionId),
+    /// The session ended, and the node was last heard in it at that moment.
+    SessionClosed(NodeId, SessionId, Duration),
     /// A server holds exactly these sessions.
     Sessions(u64, &'a BTreeSet<(NodeId, u64)>),
     /// A server is gone since some moment, and its sessions with it.
@@ -100,7 +101,9 @@ impl Liveness {
     pub fn step(&mut self, state: &State, now: &mut Moment<'_>, input: Input<'_>) -> Vec<Command> {
         match input {
             Input::SessionOpened(id, session) => self.open(id, session),
-            Input::SessionClosed(id, session) => self.close(id, now.elapsed, |held| held == session),
+            Input::SessionClosed(id, session, heard) => {
+                self.close(id, heard.min(now.elapsed), |held| held == session);
+            }
             Input::Sessions(server, held) => {
                 held.iter().for_each(|(id, number)| self.open(*id, (server, *number)));
                 let other = |id, (of, number): SessionId| of == server && !held.contains(&(id, number));
@@ -297,6 +300,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
     const SESSION: SessionId = (1, 1);
+    /// The node was heard until the end; what is in the future counts as the present.
+    const JUST: Duration = Duration::MAX;
 
     #[test]
     fn a_node_is_down_when_both_signals_agree_and_its_jobs_are_looked_at() {
@@ -304,7 +309,7 @@ mod tests {
         region.register(job("web", "service", 50));
         region.place("web", 0, 1);
         assert!(
-            liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION)).is_empty()
+            liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST)).is_empty()
         );
         assert!(liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id)).is_empty());
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
@@ -321,7 +326,7 @@ mod tests {
         liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
         clock.pass(3600 * SECOND);
         assert!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).is_empty());
-        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST));
         clock.pass(SECOND);
         liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
         liveness.step(region.state(), &mut clock.moment(), Input::SessionOpened(id, (2, 7)));
@@ -332,7 +337,7 @@ mod tests {
     #[test]
     fn a_node_that_comes_back_is_ready_again() {
         let (mut region, mut clock, mut liveness, id) = started();
-        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST));
         clock.pass(31 * SECOND);
         for command in liveness.step(region.state(), &mut clock.moment(), Input::Tick) {
             region.apply(command);
@@ -374,7 +379,7 @@ mod tests {
         let (region, mut clock, mut liveness, id) = started();
         liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
         clock.pass(10 * SECOND);
-        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST));
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
         liveness.step(region.state(), &mut clock.moment(), Input::GossipAlive(id));
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.silent_grace));
@@ -385,7 +390,7 @@ mod tests {
         let (region, mut clock, mut liveness, id) = started();
         let held = BTreeSet::from([(id, 9)]);
         liveness.step(region.state(), &mut clock.moment(), Input::Sessions(1, &held));
-        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST));
         assert!(liveness.has_session(id));
         liveness.step(region.state(), &mut clock.moment(), Input::Sessions(2, &BTreeSet::new()));
         assert!(liveness.has_session(id), "another server's list is its own");
@@ -402,6 +407,18 @@ mod tests {
         liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
         liveness.step(region.state(), &mut clock.moment(), Input::AllTold);
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
+    }
+
+    #[test]
+    fn the_grace_counts_from_when_the_node_was_last_heard() {
+        let (region, mut clock, mut liveness, id) = started();
+        clock.pass(10 * SECOND);
+        let heard = clock.moment().elapsed;
+        clock.pass(3 * SECOND);
+        let closed = Input::SessionClosed(id, SESSION, heard);
+        assert!(liveness.step(region.state(), &mut clock.moment(), closed).is_empty());
+        let commands = liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
+        assert_eq!(commands.len(), 1, "it was silent for longer than the grace");
     }
 
     /// A region with one node that has a session.

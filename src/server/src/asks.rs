@@ -63,8 +63,19 @@ pub(crate) enum Said {
         /// Sessions that began.
         opened: Vec<(NodeId, u64)>,
         /// Sessions that ended.
-        closed: Vec<(NodeId, u64)>,
+        closed: Vec<Ended>,
     },
+}
+
+/// A session that ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub(crate) struct Ended {
+    /// Whose it was.
+    pub node: NodeId,
+    /// Its number.
+    pub number: u64,
+    /// For how long the node had not been heard in it when this was said.
+    pub silent_ms: u64,
 }
 
 /// What a server answers.

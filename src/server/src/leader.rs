@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::{
     MemberStatus,
-    asks::{Answer, Report, Said},
+    asks::{self, Answer, Report, Said},
     group,
     members::GossipWord,
     server::{Inner, SubmitError, Submitted},
@@ -406,8 +406,9 @@ impl Leader {
                 for (node, session) in opened {
                     self.live(liveness::Input::SessionOpened(node, (server, session)));
                 }
-                for (node, session) in closed {
-                    self.live(liveness::Input::SessionClosed(node, (server, session)));
+                for asks::Ended { node, number, silent_ms } in closed {
+                    let heard = elapsed.saturating_sub(Duration::from_millis(silent_ms));
+                    self.live(liveness::Input::SessionClosed(node, (server, number), heard));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! A closer look at a session whose node gossip doubts.
 //!
-//! A connection outlives its peer by many seconds. When gossip calls a node suspect or dead, the server that holds its
-//! session asks it whether it is there. No answer ends the session, which is the second signal, unless the machine still
+//! A connection outlives its peer by many seconds. When gossip calls a node suspect or dead, or the node is not heard as often
+//! as it was, the server that holds its session asks it whether it is there. No answer ends the session, which is the second signal, unless the machine still
 //! answers: then the agent only stands still, and what it runs goes on.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -48,17 +48,33 @@ impl Server {
 pub(crate) async fn verify(inner: Arc<Inner>, node: NodeId) {
     let Some(connection) = inner.sessions.connection(node) else { return };
     let deadline = inner.env.now() + ANSWER_TIMEOUT;
-    match connection.request(Bytes::new(), deadline).await {
+    // Both at once: a machine that is gone is known to be so the sooner.
+    let machine = async {
+        match inner.host_probe.get() {
+            Some(probe) => probe.probe(connection.remote_addr()).await,
+            None => HostSign::Silent,
+        }
+    };
+    tokio::pin!(machine);
+    let answer = connection.request(Bytes::new(), deadline);
+    tokio::pin!(answer);
+    let (answer, sign) = tokio::select! {
+        biased;
+        answer = &mut answer => (answer, None),
+        sign = &mut machine => (answer.await, Some(sign)),
+    };
+    match answer {
         Err(RequestError::DeadlineExceeded | RequestError::NotSent) => {}
+        Ok(_) => return inner.sessions.beat(node, inner.env.now()),
         // Whatever else it says, it is there; and an end of the connection is told by the session.
-        Ok(_) | Err(_) => return,
+        Err(_) => return,
     }
     if inner.env.now().saturating_duration_since(deadline) > OWN_LAG_MAX {
         return;
     }
-    let sign = match inner.host_probe.get() {
-        Some(probe) => probe.probe(connection.remote_addr()).await,
-        None => HostSign::Silent,
+    let sign = match sign {
+        Some(sign) => sign,
+        None => machine.await,
     };
     match sign {
         HostSign::Stalled => tracing::debug!(%node, "agent does not answer, but its machine does"),

@@ -8,7 +8,7 @@ use raft::Fault;
 use state::Hash;
 
 use crate::{
-    asks::{Answer, Ask, Report, Said},
+    asks::{Answer, Ask, Ended, Report, Said},
     server::Inner,
 };
 
@@ -55,14 +55,20 @@ impl Reporter {
 
     /// Says what is to be said, and returns when to speak again at the latest.
     async fn report(&mut self, inner: &Arc<Inner>) -> Duration {
+        let (sessions, last_heard) = inner.sessions.take_changes();
         let Some((leader, term)) = inner.leader_and_term() else {
             self.told = None;
             return REPORT_EVERY;
         };
-        let sessions: BTreeMap<NodeId, u64> = inner.sessions.generations().into_iter().collect();
         let known = self.told.as_ref().filter(|told| told.leader == (leader.id, term));
         let said = match known {
-            Some(told) => changes(&told.sessions, &sessions),
+            Some(told) => {
+                let now = inner.env.now();
+                let silence = |number| {
+                    last_heard.get(&number).map_or(Duration::ZERO, |at| now.saturating_duration_since(*at))
+                };
+                changes(&told.sessions, &sessions, silence)
+            }
             None => Said::Everything(sessions.iter().map(|(node, number)| (*node, *number)).collect()),
         };
         self.number += 1;
@@ -89,12 +95,22 @@ impl Reporter {
     }
 }
 
-fn changes(before: &BTreeMap<NodeId, u64>, after: &BTreeMap<NodeId, u64>) -> Said {
-    let missing = |from: &BTreeMap<NodeId, u64>, of: &BTreeMap<NodeId, u64>| {
+/// Says what changed between two tables of sessions. `silence` tells for how long the node of one that ended was not heard.
+fn changes(
+    before: &BTreeMap<NodeId, u64>,
+    after: &BTreeMap<NodeId, u64>,
+    silence: impl Fn(u64) -> Duration,
+) -> Said {
+    let missing = |from: &BTreeMap<NodeId, u64>, of: &BTreeMap<NodeId, u64>| -> Vec<(NodeId, u64)> {
         let missing = of.iter().filter(|(node, number)| from.get(*node) != Some(*number));
         missing.map(|(node, number)| (*node, *number)).collect()
     };
-    Said::Changes { opened: missing(before, after), closed: missing(after, before) }
+    let ended = |(node, number)| {
+        let silent_ms = u64::try_from(silence(number).as_millis()).unwrap_or(u64::MAX);
+        Ended { node, number, silent_ms }
+    };
+    let closed = missing(after, before).into_iter().map(ended).collect();
+    Said::Changes { opened: missing(before, after), closed }
 }
 
 /// Compares the own state with the leader's. Servers that differ at one index must not go on together, and the leader's
@@ -184,12 +200,20 @@ mod tests {
         let (left, stays, new) = (NodeId::from_random(1), NodeId::from_random(2), NodeId::from_random(3));
         let before = BTreeMap::from([(left, 1), (stays, 2)]);
         let after = BTreeMap::from([(stays, 5), (new, 6)]);
-        let Said::Changes { opened, closed } = changes(&before, &after) else { panic!("it is a change") };
-        let sorted = |mut list: Vec<_>| {
-            list.sort_unstable();
-            list
+        let silence = |number| Duration::from_millis(100 * number);
+        let Said::Changes { mut opened, mut closed } = changes(&before, &after, silence) else {
+            panic!("it is a change")
         };
-        assert_eq!(sorted(opened), sorted(vec![(stays, 5), (new, 6)]));
-        assert_eq!(sorted(closed), sorted(vec![(left, 1), (stays, 2)]));
+        opened.sort_unstable();
+        closed.sort_unstable();
+        let mut wanted = [(stays, 5), (new, 6)];
+        wanted.sort_unstable();
+        assert_eq!(opened, wanted);
+        let mut wanted = [
+            Ended { node: left, number: 1, silent_ms: 100 },
+            Ended { node: stays, number: 2, silent_ms: 200 },
+        ];
+        wanted.sort_unstable();
+        assert_eq!(closed, wanted);
     }
 }

@@ -16,11 +16,11 @@ use protocol::{
     Command, Named, decode, encode,
     session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
 };
-use runtime::Env;
+use runtime::{Env, Instant};
 use state::{ChangedRow, Changes};
 use tokio::sync::{Notify, broadcast, mpsc};
 use transport::{
-    Connection, Inbound, Incoming, Opened, Stream, StreamReader, StreamWriter,
+    Closed, Connection, Inbound, Incoming, Opened, Stream, StreamReader, StreamWriter,
     framed::{FrameReader, FrameWriter},
 };
 use uuid::Uuid;
@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::{
     asks::{Answer, Ask},
     forward::{Again, settled},
+    probe,
     server::{Inner, SubmitError},
 };
 
@@ -43,6 +44,12 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// What answers under way get before sessions end because the state was replaced.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// A node that has not been heard for so long is asked whether it is there, unless it is one that speaks seldom.
+const QUIET_MIN: Duration = Duration::from_millis(1_000);
+
+/// So many times the longest pause between two of its words lately.
+const QUIET_PAUSES: u32 = 3;
+
 /// What a client hears that asks whether this server is there: it is, and it knows a leader or not.
 const HAS_LEADER: &[u8] = b"\x01";
 const NO_LEADER: &[u8] = b"\x00";
@@ -50,9 +57,17 @@ const NO_LEADER: &[u8] = b"\x00";
 /// Nodes connected to this server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    nodes: Arc<Mutex<BTreeMap<NodeId, Entry>>>,
+    table: Arc<Mutex<Table>>,
     generations: Arc<AtomicU64>,
     changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    nodes: BTreeMap<NodeId, Entry>,
+    /// When the nodes of sessions that ended were last heard in them, by the number of the session. Emptied by each report
+    /// to the leader, which is made at once and each second.
+    ended: BTreeMap<u64, Instant>,
 }
 
 /// A node's session.
@@ -60,6 +75,7 @@ pub struct Sessions {
 struct Entry {
     generation: u64,
     mailbox: Arc<Mailbox>,
+    pulse: Arc<Mutex<Pulse>>,
     connection: Connection,
 }
 
@@ -76,45 +92,85 @@ struct Dirty {
     allocs: BTreeSet<AllocId>,
 }
 
+/// When a node was heard in its session, and how often it usually is.
+#[derive(Clone, Copy, Debug)]
+struct Pulse {
+    heard: Instant,
+    /// The last two pauses between its words.
+    pauses: [Duration; 2],
+}
+
+impl Pulse {
+    fn new(now: Instant) -> Self {
+        Self { heard: now, pauses: [Duration::ZERO; 2] }
+    }
+
+    fn beat(&mut self, now: Instant) {
+        self.pauses = [now.saturating_duration_since(self.heard), self.pauses[0]];
+        self.heard = now;
+    }
+
+    /// When silence is worth a look.
+    fn quiet_at(&self) -> Instant {
+        let longest = self.pauses[0].max(self.pauses[1]);
+        self.heard + (longest * QUIET_PAUSES).max(QUIET_MIN)
+    }
+}
+
 impl Sessions {
     /// Makes an empty table. Sessions are numbered from a random number on, so that those of an earlier run of this
     /// server are never taken for later ones.
     pub(crate) fn new(env: &Env) -> Self {
         let first = env.random_u64() >> 1;
-        Self { nodes: Arc::default(), generations: Arc::new(AtomicU64::new(first)), changed: Arc::default() }
+        Self { table: Arc::default(), generations: Arc::new(AtomicU64::new(first)), changed: Arc::default() }
     }
 
     /// Returns the connection to a node, if it is connected here.
     pub fn connection(&self, node: NodeId) -> Option<Connection> {
-        self.nodes.lock().get(&node).map(|entry| entry.connection.clone())
+        self.table.lock().nodes.get(&node).map(|entry| entry.connection.clone())
     }
 
     /// Lists the connected nodes.
     pub fn connected(&self) -> Vec<NodeId> {
-        self.nodes.lock().keys().copied().collect()
+        self.table.lock().nodes.keys().copied().collect()
     }
 
-    /// Lists the connected nodes with the numbers of their sessions.
-    pub(crate) fn generations(&self) -> Vec<(NodeId, u64)> {
-        self.nodes.lock().iter().map(|(node, entry)| (*node, entry.generation)).collect()
+    /// Notes that a node was heard outside of its session's own loop.
+    pub(crate) fn beat(&self, node: NodeId, now: Instant) {
+        if let Some(entry) = self.table.lock().nodes.get(&node) {
+            entry.pulse.lock().beat(now);
+        }
     }
 
-    fn open(&self, node: NodeId, connection: Connection) -> (u64, Arc<Mailbox>) {
+    /// Lists the connected nodes with the numbers of their sessions, and when the nodes of sessions that ended since the last
+    /// call were last heard. For one caller.
+    pub(crate) fn take_changes(&self) -> (BTreeMap<NodeId, u64>, BTreeMap<u64, Instant>) {
+        let mut table = self.table.lock();
+        let held = table.nodes.iter().map(|(node, entry)| (*node, entry.generation)).collect();
+        (held, std::mem::take(&mut table.ended))
+    }
+
+    fn open(&self, node: NodeId, connection: Connection, now: Instant) -> Entry {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-        let mailbox = Arc::new(Mailbox::default());
-        let entry = Entry { generation, mailbox: mailbox.clone(), connection };
-        if let Some(old) = self.nodes.lock().insert(node, entry) {
+        let (mailbox, pulse) = (Arc::default(), Arc::new(Mutex::new(Pulse::new(now))));
+        let entry = Entry { generation, mailbox, pulse, connection };
+        if let Some(old) = self.table.lock().nodes.insert(node, entry.clone()) {
             old.connection.close(transport::CloseCode::Done, "replaced by a later session of this node");
         }
         self.changed.notify_one();
-        (generation, mailbox)
+        entry
     }
 
-    /// Forgets a session, unless a later one took its place.
-    fn close(&self, node: NodeId, generation: u64) {
-        let mut nodes = self.nodes.lock();
-        if nodes.get(&node).is_some_and(|entry| entry.generation == generation) {
-            nodes.remove(&node);
+    /// Forgets a session, unless a later one took its place. A node that ended it itself was heard by that.
+    fn close(&self, node: NodeId, entry: &Entry, now: Instant) {
+        let heard = match entry.connection.close_reason() {
+            Some(Closed::ByPeer { .. } | Closed::Restarted) => now,
+            Some(_) | None => entry.pulse.lock().heard,
+        };
+        let mut table = self.table.lock();
+        if table.nodes.get(&node).is_some_and(|known| known.generation == entry.generation) {
+            table.nodes.remove(&node);
+            table.ended.insert(entry.generation, heard);
             self.changed.notify_one();
         }
     }
@@ -136,9 +192,9 @@ impl Sessions {
         if touched.is_empty() {
             return;
         }
-        let nodes = self.nodes.lock();
+        let table = self.table.lock();
         for (node, ids) in touched {
-            if let Some(entry) = nodes.get(&node) {
+            if let Some(entry) = table.nodes.get(&node) {
                 entry.mailbox.dirty.lock().allocs.extend(ids);
                 entry.mailbox.ready.notify_one();
             }
@@ -146,7 +202,7 @@ impl Sessions {
     }
 
     fn mark_everything(&self) {
-        for entry in self.nodes.lock().values() {
+        for entry in self.table.lock().nodes.values() {
             entry.mailbox.dirty.lock().everything = true;
             entry.mailbox.ready.notify_one();
         }
@@ -156,7 +212,7 @@ impl Sessions {
     /// register. What is being answered over these connections, such as the very request to replace the state, gets a
     /// moment for that.
     async fn end_all(self, env: Env) {
-        let known: Vec<Entry> = self.nodes.lock().values().cloned().collect();
+        let known: Vec<Entry> = self.table.lock().nodes.values().cloned().collect();
         env.sleep(LAST_WORDS).await;
         for entry in known {
             entry.connection.close(transport::CloseCode::Done, "the state was replaced; register again");
@@ -212,6 +268,7 @@ enum Event {
     Frame(Option<Bytes>),
     Incoming(Option<Incoming>),
     Dirty,
+    Quiet,
     Committed(u64, Result<u64, SubmitError>),
 }
 
@@ -219,6 +276,7 @@ struct Session {
     inner: Arc<Inner>,
     node_id: NodeId,
     mailbox: Arc<Mailbox>,
+    pulse: Arc<Mutex<Pulse>>,
     writer: FrameWriter<StreamWriter>,
     sent_jobs: BTreeSet<(JobKey, u64, u64)>,
 }
@@ -246,15 +304,15 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened, streams: mpsc::Send
         }
     };
     let node_id = node.id;
-    let (generation, mailbox) = inner.sessions.open(node_id, connection.clone());
-    let sent_jobs = BTreeSet::new();
-    let mut session = Session { inner: inner.clone(), node_id, mailbox, writer, sent_jobs };
+    let entry = inner.sessions.open(node_id, connection.clone(), inner.env.now());
+    let (mailbox, pulse, sent_jobs) = (entry.mailbox.clone(), entry.pulse.clone(), BTreeSet::new());
+    let mut session = Session { inner: inner.clone(), node_id, mailbox, pulse, writer, sent_jobs };
     let ended = session.run(node, allocs, reader, inbound, streams).await;
     if let Err(error) = ended {
         tracing::info!(%node_id, %error, "session of a node ended");
     }
     connection.close(transport::CloseCode::Done, "session ended");
-    inner.sessions.close(node_id, generation);
+    inner.sessions.close(node_id, &entry, inner.env.now());
 }
 
 async fn first_stream(inbound: &mut Inbound) -> Option<Stream> {
@@ -312,7 +370,10 @@ impl Session {
         self.mailbox.dirty.lock().everything = true;
         self.push_changes().await?;
         let mut committing = None;
+        // Answers that were waited for above say that the node was there then.
+        let mut asked = self.inner.env.now();
         loop {
+            let quiet_at = self.pulse.lock().quiet_at().max(asked + QUIET_MIN);
             let event = {
                 let commit = async {
                     match &mut committing {
@@ -326,9 +387,18 @@ impl Session {
                     () = self.mailbox.ready.notified() => Event::Dirty,
                     frame = reader.next() => Event::Frame(frame?),
                     incoming = inbound.next() => Event::Incoming(incoming),
+                    () = self.inner.env.sleep_until(quiet_at) => Event::Quiet,
                 }
             };
+            if matches!(event, Event::Frame(Some(_)) | Event::Incoming(Some(_))) {
+                self.pulse.lock().beat(self.inner.env.now());
+            }
             match event {
+                Event::Quiet => {
+                    asked = self.inner.env.now();
+                    let look = probe::verify(self.inner.clone(), self.node_id);
+                    self.inner.env.spawn("session-probe", look);
+                }
                 Event::Committed(seq, result) => {
                     committing = None;
                     let index = result?;

@@ -2,8 +2,9 @@
 
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use gossip_driver::PoolKind;
+use runtime::Env;
 use server::{HostProbe, HostSign};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -11,6 +12,9 @@ use super::region::Region;
 
 /// Time for a machine to answer.
 const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Time between two tries to open a connection: a lost packet is sent again only after a second, which is too late.
+const TRY_AGAIN: Duration = Duration::from_millis(150);
 
 /// Asks machines by their own means: the kernel takes connections for a process that stands still, and says that a port is
 /// closed when nobody has it open.
@@ -28,7 +32,7 @@ impl HostProbe for Machines {
             tokio::select! {
                 biased;
                 () = port_is_closed(agent) => HostSign::Closed,
-                sign = takes_connections(http) => sign,
+                sign = takes_connections(&self.0.env, http) => sign,
                 () = self.0.env.sleep(PATIENCE) => HostSign::Silent,
             }
         })
@@ -52,12 +56,24 @@ async fn port_is_closed(agent: SocketAddr) {
 }
 
 /// Tells what becomes of a connection to the agent's API; waits for ever when nothing does.
-async fn takes_connections(http: Option<SocketAddr>) -> HostSign {
+async fn takes_connections(env: &Env, http: Option<SocketAddr>) -> HostSign {
     let Some(http) = http else { return std::future::pending().await };
-    match TcpStream::connect(http).await {
-        Ok(_) => HostSign::Stalled,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => HostSign::Closed,
-        Err(_) => std::future::pending().await,
+    let mut tries = FuturesUnordered::new();
+    loop {
+        tries.push(TcpStream::connect(http));
+        let pause = env.sleep(TRY_AGAIN);
+        tokio::pin!(pause);
+        loop {
+            let tried = tokio::select! {
+                Some(tried) = tries.next(), if !tries.is_empty() => tried,
+                () = &mut pause => break,
+            };
+            match tried {
+                Ok(_) => return HostSign::Stalled,
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return HostSign::Closed,
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -79,8 +95,9 @@ mod tests {
     async fn an_api_that_listens_shows_that_the_agent_is_there() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("its address");
-        assert_eq!(takes_connections(Some(addr)).await, HostSign::Stalled);
+        let env = Env::real(runtime::Shutdown::new());
+        assert_eq!(takes_connections(&env, Some(addr)).await, HostSign::Stalled);
         drop(listener);
-        assert_eq!(takes_connections(Some(addr)).await, HostSign::Closed);
+        assert_eq!(takes_connections(&env, Some(addr)).await, HostSign::Closed);
     }
 }
