@@ -266,8 +266,30 @@ impl Agent {
     ///
     /// When it does not run or does not end in time.
     pub fn interrupt(&mut self) -> i32 {
+        self.end_by(Signal::SIGINT)
+    }
+
+    /// The same with `SIGTERM`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Agent::interrupt`].
+    pub fn terminate(&mut self) -> i32 {
+        self.end_by(Signal::SIGTERM)
+    }
+
+    /// Has the agent read again what it can (`SIGHUP`).
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn hang_up(&self) {
+        process::signal(self.pid(), Signal::SIGHUP);
+    }
+
+    fn end_by(&mut self, signal: Signal) -> i32 {
         let mut child = self.child.take().expect("the agent runs");
-        process::signal(child.id(), Signal::SIGINT);
+        process::signal(child.id(), signal);
         let status = wait::until_within(STOP_TIMEOUT, "the interrupted agent ends", || {
             child.try_wait().ok().flatten()
         });

@@ -141,6 +141,20 @@ impl Query {
         format!("{text}wait={}ms", wait.as_millis().max(1))
     }
 
+    /// Writes a query string that names a region.
+    pub(crate) fn with_region(&self, region: &str) -> String {
+        let mut text = String::new();
+        for (name, value) in self.pairs.iter().filter(|(name, _)| name != "region") {
+            encode(&mut text, name);
+            text.push('=');
+            encode(&mut text, value);
+            text.push('&');
+        }
+        text.push_str("region=");
+        encode(&mut text, region);
+        text
+    }
+
     /// Reads a query string.
     pub fn parse(text: &str) -> Self {
         let pairs = text
@@ -321,6 +335,13 @@ mod tests {
         assert_eq!(again.get("filter"), Some("A == \"b\""));
         assert_eq!(again.wait(), Ok(Some(Wait { index: 7, wait: Duration::from_secs(2) })));
         assert!(again.is_stale());
+    }
+
+    #[test]
+    fn another_region_leaves_the_rest_of_a_query_as_it_was() {
+        let query = Query::parse("region=a&namespace=x%26y");
+        let abroad = Query::parse(&query.with_region("b&c"));
+        assert_eq!((abroad.get("region"), abroad.get("namespace")), (Some("b&c"), Some("x&y")));
     }
 
     #[test]

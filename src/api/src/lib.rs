@@ -31,6 +31,6 @@ pub use forward::{HTTP_STREAM_HEADER, serve_stream};
 pub use listen::{ListenError, serve_listener};
 pub use membership::{
     JoinToken, Joined, JoinedBy, KeyringChange, KeyringReport, Member, MemberRole, MemberStatus, Membership,
-    MembershipError, NewToken, TokenState, TokenWish, Trust, TrustedAuthority,
+    MembershipError, NewToken, TokenRole, TokenState, TokenWish, Trust, TrustedAuthority,
 };
 pub use reply::{Meta, Reply};

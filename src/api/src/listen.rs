@@ -39,12 +39,16 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Serves the API on a listening socket until the agent stops.
+/// Serves the API on a listening socket until the agent stops, with TLS where it is given.
 ///
 /// # Errors
 ///
 /// When the socket is broken.
-pub async fn serve_listener(api: Api, listener: TcpListener) -> Result<(), ListenError> {
+pub async fn serve_listener(
+    api: Api,
+    listener: TcpListener,
+    tls: Option<tls::Acceptor>,
+) -> Result<(), ListenError> {
     let addr = api.agent().http_addr;
     let env = api.agent().env.clone();
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
@@ -55,8 +59,8 @@ pub async fn serve_listener(api: Api, listener: TcpListener) -> Result<(), Liste
             () = env.shutdown().wait() => return Ok(()),
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             // The other side gave up, or this process has too many files open: both pass.
             Err(error) if is_passing(&error) => {
                 tracing::warn!(%error, "connection could not be accepted");
@@ -67,9 +71,17 @@ pub async fn serve_listener(api: Api, listener: TcpListener) -> Result<(), Liste
         };
         // Answers are small and someone waits for each.
         let _ = stream.set_nodelay(true);
-        let api = api.clone();
+        let (api, tls) = (api.clone(), tls.clone());
         env.spawn("http-connection", async move {
-            serve_connection(api, TokioIo::new(stream), Origin::User).await;
+            match tls {
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => serve_connection(api, TokioIo::new(stream), Origin::User).await,
+                    Err(error) => {
+                        tracing::debug!(%from, error = tls::explain(&error), "TLS handshake error");
+                    }
+                },
+                None => serve_connection(api, TokioIo::new(stream), Origin::User).await,
+            }
             drop(place);
         });
     }

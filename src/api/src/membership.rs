@@ -47,10 +47,6 @@ pub trait Membership: Send + Sync {
     /// another attempt tries another server where there is one.
     fn to_region(&self, region: String, attempt: u32) -> BoxFuture<'_, Result<Connection, MembershipError>>;
 
-    /// The time since a follower last heard from the leader; zero on the leader, none when it never did. Members of the
-    /// region that are no servers say none.
-    fn last_contact(&self) -> Option<Duration>;
-
     /// Makes a token with which an agent may join, once. Asked of the leader.
     fn create_token(&self, wish: TokenWish) -> BoxFuture<'_, Result<NewToken, MembershipError>>;
 
@@ -175,11 +171,22 @@ pub struct KeyringReport {
     pub messages: BTreeMap<String, String>,
 }
 
+/// Who may join with a token.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum TokenRole {
+    /// A server of this region, which may run tasks as well.
+    Server,
+    /// A client of this region.
+    Client,
+    /// Another region: a server of it exchanges authorities with one of this.
+    Region,
+}
+
 /// What a token shall be good for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TokenWish {
-    /// Who may join with it: a server (which may run tasks as well) or a client.
-    pub role: MemberRole,
+    /// Who may join with it.
+    pub role: TokenRole,
     /// For how long.
     pub ttl: Duration,
 }
@@ -199,7 +206,7 @@ pub struct JoinToken {
     /// Its id.
     pub id: String,
     /// Who may join with it.
-    pub role: MemberRole,
+    pub role: TokenRole,
     /// When it was made.
     pub created: Timestamp,
     /// Until when it is good.
@@ -281,6 +288,17 @@ impl MemberRole {
     /// Tells whether it takes part in Raft.
     pub fn is_server(self) -> bool {
         matches!(self, Self::Server | Self::Both)
+    }
+}
+
+impl TokenRole {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Region => "region",
+        }
     }
 }
 

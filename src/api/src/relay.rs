@@ -60,6 +60,19 @@ enum Held {
     Once(Option<Body>),
 }
 
+/// What tells where a job belongs.
+#[derive(serde::Deserialize)]
+struct JobOfRegion {
+    #[serde(rename = "Job")]
+    job: Option<RegionOfJob>,
+}
+
+#[derive(serde::Deserialize)]
+struct RegionOfJob {
+    #[serde(rename = "Region")]
+    region: Option<String>,
+}
+
 /// What one time of asking came to.
 enum Answer {
     Final(Result<Response<Body>, HttpError>),
@@ -135,12 +148,32 @@ impl Asked {
     fn shorten_wait(&mut self, begun: Instant, now: Instant) {
         let Some(wait) = self.query.wait().ok().flatten().filter(|_| self.is_read()) else { return };
         let left = wait.wait.saturating_sub(now.saturating_duration_since(begun));
-        let text = self.query.with_wait(left);
+        self.set_query(&self.query.with_wait(left));
+    }
+
+    fn set_query(&mut self, text: &str) {
         let path = self.parts.uri.path();
         if let Ok(uri) = format!("{path}?{text}").parse() {
             self.parts.uri = uri;
-            self.query = Query::parse(&text);
+            self.query = Query::parse(text);
         }
+    }
+
+    /// The region of a job that is handed in here and belongs to another one that is known.
+    fn region_of_job(&self, api: &Api) -> Option<String> {
+        let hands_in = self.path == "/jobs" || self.path.starts_with("/job/");
+        if self.is_read() || !hands_in || self.query.text("region").is_some() {
+            return None;
+        }
+        let known = api.membership()?.regions();
+        // Reading a job twice is for those who have several regions.
+        let Held::Whole(body) = &self.body else { return None };
+        if known.len() < 2 {
+            return None;
+        }
+        let named: JobOfRegion = serde_json::from_slice(body).ok()?;
+        let region = named.job?.region?;
+        (region != api.agent().region && known.contains(&region)).then_some(region)
     }
 
     async fn ask(&mut self, api: &Api, origin: Origin, attempt: u32) -> Answer {
@@ -172,7 +205,13 @@ impl Asked {
                 let sure = self.query.get("consistent").is_some_and(|value| value != "false");
                 self.here(api, Some(if sure { ReadMode::Quorum } else { ReadMode::Lease })).await
             }
-            Ok(Route::HereAsLeader) => self.here(api, None).await,
+            Ok(Route::HereAsLeader) => match self.region_of_job(api) {
+                Some(region) => {
+                    self.set_query(&self.query.with_region(&region));
+                    Box::pin(self.ask(api, origin, attempt)).await
+                }
+                None => self.here(api, None).await,
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a command is, and what it gets.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, path::PathBuf, pin::Pin};
 
 use sdk::{BadAddress, Client, Config, Query, RequestError};
 
@@ -74,7 +74,7 @@ const GLOBAL: &[Flag] = &[
     Flag {
         name: "address",
         kind: Kind::Text,
-        help: "Address of the agent, http:// or unix://. Also WAYFARER_ADDR or NOMAD_ADDR.",
+        help: "Address of the agent, http://, https:// or unix://. Also WAYFARER_ADDR or NOMAD_ADDR.",
     },
     Flag { name: "region", kind: Kind::Text, help: "Region to ask. Also WAYFARER_REGION or NOMAD_REGION." },
     Flag {
@@ -127,6 +127,14 @@ impl Globals {
                 *field = text.to_owned();
             }
         }
+        let file = |name: &str| flags.text(name).map(PathBuf::from);
+        let tls = &mut config.tls;
+        tls.ca_file = file("ca-cert").or(tls.ca_file.take());
+        tls.ca_dir = file("ca-path").or(tls.ca_dir.take());
+        tls.certificate = file("client-cert").or(tls.certificate.take());
+        tls.key = file("client-key").or(tls.key.take());
+        tls.server_name = flags.text("tls-server-name").map(str::to_owned).or(tls.server_name.take());
+        tls.skip_verify = flags.truth("tls-skip-verify").unwrap_or(tls.skip_verify);
         Ok(Self { config })
     }
 }

@@ -16,7 +16,11 @@ pub const COMMANDS: &[Command] = &[
         "[options]",
         "Make a token with which one agent may join.",
         &[
-            flag("role", Kind::Text, "`client` (default) or `server`."),
+            flag(
+                "role",
+                Kind::Text,
+                "`client` (default), `server`, or `region` for the servers of another one."
+            ),
             flag("ttl", Kind::Text, "For how long it is good, e.g. 30m; 1h unless set."),
             flag("quiet", Kind::Bool, "Print the token alone."),
             JSON,
@@ -58,10 +62,16 @@ async fn create(context: &Context) -> Outcome {
         ("Expires", format::time(made.expires.nanos())),
     ];
     context.console.out(&format::pairs(&facts));
-    context.console.err(&format!(
-        "\nThe token is not shown again. On the machine that joins:\n  {} agent -{role} -join <address of any agent> -token {}",
-        context.program, made.token
-    ));
+    let program = &context.program;
+    context.console.err(&match made.role.as_str() {
+        "region" => format!(
+            "\nThe token is not shown again. Give it to a server of the other region as join_token, then there:\n  {program} server join <address of a server of this region>"
+        ),
+        role => format!(
+            "\nThe token is not shown again. On the machine that joins:\n  {program} agent -{role} -join <address of any agent> -token {}",
+            made.token
+        ),
+    });
     Ok(0)
 }
 

@@ -35,6 +35,7 @@ mod status;
 mod table;
 mod template;
 mod terminal;
+mod tls_files;
 mod ui;
 
 use command::{Context, Globals};
@@ -88,6 +89,10 @@ pub async fn run(args: Vec<String>) -> i32 {
             return 1;
         }
     };
+    if let Err(error) = globals.config.check_tls() {
+        console.err(&format!("Error initializing client: {error}"));
+        return 1;
+    }
     let context = Context { program, command, flags: parsed.flags, args: parsed.args, console, globals };
     match (command.run)(&context).await {
         Ok(code) => code,

@@ -4,7 +4,7 @@ use crate::command::Command;
 
 /// Lists all commands by family.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
-    let families: [&'static [Command]; 21] = [
+    let families: [&'static [Command]; 22] = [
         crate::job::COMMANDS,
         crate::job::CHANGING,
         crate::node::COMMANDS,
@@ -21,6 +21,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         crate::service::COMMANDS,
         crate::agent::COMMANDS,
         crate::status::COMMANDS,
+        crate::tls_files::COMMANDS,
         crate::fmt::COMMANDS,
         crate::ui::COMMANDS,
         crate::complete::COMMANDS,

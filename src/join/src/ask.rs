@@ -2,13 +2,14 @@ use std::{net::SocketAddr, time::Duration};
 
 use runtime::Instant;
 use transport::{
-    Authorities, Connection, CredentialsError, DialError, Expect, Opened, Plane, Region, RequestError, Scope,
-    Transport, ca::Fingerprint,
+    Authorities, Connection, CredentialsError, DialError, Expect, Opened, Peer, Plane, Region, RequestError,
+    Scope, Transport, ca::Fingerprint,
 };
 
 use crate::{
-    AuthMode, Config, KeyOrigin, PacketKey, Refusal, RegionKey, Registry, Server, Token, TrustRegionError,
-    wire::{self, Answer, Ask, Direction, Federate, Federated, Proven},
+    Abroad, AuthMode, Config, KeyOrigin, KeyRing, PacketKey, Refusal, RegionKey, Registry, Server, Token,
+    TrustRegionError, TrustWish,
+    wire::{self, Answer, Ask, Direction, Federate, Federated, LIST_MAX, Proven},
 };
 
 /// A question and its answer, with a token's commit in between, take no longer.
@@ -34,15 +35,11 @@ pub(crate) async fn ask(
     }
 }
 
-/// What an exchange with another region came to. The other region's servers are to be met in the wide pool.
+/// What it came to that another region was asked for trust.
 #[derive(Clone, Debug)]
 pub struct Federation {
     /// The other region.
     pub region: Region,
-    /// Its servers.
-    pub servers: Vec<Server>,
-    /// What packets of its servers are sealed with in the wide pool.
-    pub wide_keys: Vec<PacketKey>,
     /// How the two came to know each other.
     pub auth: AuthMode,
 }
@@ -74,7 +71,8 @@ pub async fn federate(
         region: config.identity.region.clone(),
         node_id: config.identity.node_id,
         authority_pem: authority.map(|authority| authority.certificate_pem().to_owned()),
-        wide_keys: ring.keys().iter().map(RegionKey::wide_key).collect(),
+        wide_keys: wide_keys(ring),
+        servers: known_servers(registry),
         secret: token.map(|token| token.expose_secret().to_vec()),
     });
     let answer = ask(&connection, &question, proof.then(|| &ring.keys()[0]), deadline).await?;
@@ -84,16 +82,60 @@ pub async fn federate(
     if region == config.identity.region || token.is_some_and(|token| *token.region() != region) {
         return Err(AskError::Refused(Refusal::WrongRegion { region }));
     }
-    if let Some(pem) = authority_pem {
-        check_authority(&region, &pem)?;
+    if let Some(pem) = &authority_pem {
+        check_authority(&region, pem)?;
         if let Some(token) = token
-            && Fingerprint::of_pem(&pem)? != token.authority()
+            && Fingerprint::of_pem(pem)? != token.authority()
         {
             return Err(AskError::Unproven);
         }
-        registry.trust_region(region.clone(), pem).await?;
     }
-    Ok(Federation { region, servers, wide_keys, auth })
+    registry.trust_region(TrustWish::new(&region, authority_pem, &servers)).await?;
+    registry.meet(Abroad { region: region.clone(), servers, wide_keys });
+    Ok(Federation { region, auth })
+}
+
+/// Tells a server of a trusted region what is to be known of this one, and asks the same.
+///
+/// # Errors
+///
+/// When the other is not reached, is of another region, or does not trust this one; asking again is harmless.
+pub async fn exchange(
+    transport: &dyn Transport,
+    addr: SocketAddr,
+    region: &Region,
+    registry: &dyn Registry,
+    deadline: Instant,
+) -> Result<Abroad, AskError> {
+    let dial = transport.dial(addr, Plane::Federation, Expect::Admitted);
+    let dialled = tokio::time::timeout_at(deadline, dial).await.map_err(|_| AskError::Late)?;
+    let Opened { connection, inbound: _inbound } = dialled?;
+    let question = Ask::Exchange(own_abroad(transport.identity().region, registry)?);
+    let answer = ask(&connection, &question, None, deadline).await?;
+    let Answer::Exchanged(abroad) = answer else { return Err(AskError::Unexpected) };
+    let proven =
+        matches!(connection.peer(), Peer::Known { identity, .. } if identity.region == abroad.region);
+    if !proven || abroad.region != *region {
+        return Err(AskError::Refused(Refusal::WrongRegion { region: abroad.region }));
+    }
+    Ok(abroad)
+}
+
+/// What is to be known of this region.
+pub(crate) fn own_abroad(region: Region, registry: &dyn Registry) -> Result<Abroad, AskError> {
+    let keys = registry.keys();
+    let ring = keys.ring().ok_or(AskError::NotServer)?;
+    Ok(Abroad { region, servers: known_servers(registry), wide_keys: wide_keys(ring) })
+}
+
+pub(crate) fn wide_keys(ring: &KeyRing) -> Vec<PacketKey> {
+    ring.keys().iter().map(RegionKey::wide_key).collect()
+}
+
+fn known_servers(registry: &dyn Registry) -> Vec<Server> {
+    let mut servers = registry.servers();
+    servers.truncate(LIST_MAX);
+    servers
 }
 
 /// Checks that a text that came from elsewhere is an authority's certificate.
@@ -107,6 +149,9 @@ pub enum AskError {
     /// Nobody was reached.
     #[error("could not connect")]
     Dial(#[from] DialError),
+    /// It took too long to connect.
+    #[error("could not connect in time")]
+    Late,
     /// No answer came.
     #[error("no answer")]
     Request(#[from] RequestError),

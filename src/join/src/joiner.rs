@@ -253,8 +253,18 @@ impl Joiner {
         if greeting.node_id == own.node_id {
             return Ok(None);
         }
-        if greeting.region != own.region {
-            return Err(AskError::Refused(Refusal::WrongRegion { region: greeting.region.clone() }).into());
+        match own.role {
+            _ if greeting.region == own.region => {}
+            // Whoever configured that means both regions to be joined, which takes being part of one.
+            Role::Server => {
+                debug!(agent = greeting.name, region = %greeting.region, "met a server of another region");
+                return Ok(None);
+            }
+            Role::Client => {
+                return Err(
+                    AskError::Refused(Refusal::WrongRegion { region: greeting.region.clone() }).into()
+                );
+            }
         }
         let founded = greeting.cluster.is_some();
         debug!(agent = greeting.name, role = %greeting.role, founded, "met");

@@ -28,14 +28,14 @@ mod service;
 mod token;
 mod wire;
 
-pub use ask::{AskError, Federation, federate};
+pub use ask::{AskError, Federation, exchange, federate};
 pub use config::{Config, Lifetimes, Retry};
 pub use files::{Bootstrap, Files, FilesError, GivenError, Kept};
 pub use joiner::{JoinError, Joined, Joiner, Locate, Resolve, system_resolver};
 pub use keys::{HandedKeys, KeyError, KeyOrigin, KeyRing, PacketKey, RegionKey};
 pub use own::{OwnFiles, ReloadFilesError, reload_files};
-pub use registry::{Occupant, Registry, Settings, TokenUsage, TrustRegionError, UseTokenError};
+pub use registry::{Occupant, Registry, Settings, TokenUsage, TrustRegionError, TrustWish, UseTokenError};
 pub use renewal::{OnRenewed, ReloadRegionsError, Renewal, RenewalEnd, fetch_keys, reload_regions};
 pub use service::Service;
 pub use token::{NewToken, Token, TokenError};
-pub use wire::{AuthMode, Refusal, Server};
+pub use wire::{Abroad, AuthMode, Refusal, Server};

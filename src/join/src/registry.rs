@@ -1,10 +1,10 @@
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use model::{JoinRole, JoinTokenUse};
 use transport::{ClusterId, NodeId, Region, ca::Authority};
 
-use crate::{HandedKeys, Server};
+use crate::{Abroad, HandedKeys, Server};
 
 /// What the answering side needs to know of the region that the agent is part of, and the few things that it has done there.
 ///
@@ -35,7 +35,29 @@ pub trait Registry: Send + Sync + 'static {
     fn use_token(&self, usage: TokenUsage) -> BoxFuture<'_, Result<(), UseTokenError>>;
 
     /// Has the region commit that another one is trusted.
-    fn trust_region(&self, region: Region, pem: String) -> BoxFuture<'_, Result<(), TrustRegionError>>;
+    fn trust_region(&self, wish: TrustWish) -> BoxFuture<'_, Result<(), TrustRegionError>>;
+
+    /// Takes in what a server of a trusted region says of it.
+    fn meet(&self, abroad: Abroad);
+}
+
+/// Another region that is to be trusted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TrustWish {
+    /// Its name.
+    pub region: Region,
+    /// Its authority in PEM; none where one authority of the users' own stands behind both.
+    pub authority_pem: Option<String>,
+    /// Where the transport of its servers is.
+    pub servers: Vec<SocketAddr>,
+}
+
+impl TrustWish {
+    /// What is to be committed of a region with these servers.
+    pub(crate) fn new(region: &Region, authority_pem: Option<String>, servers: &[Server]) -> Self {
+        let servers = servers.iter().map(|server| server.rpc).collect();
+        Self { region: region.clone(), authority_pem, servers }
+    }
 }
 
 /// What a region demands of whoever joins.

@@ -19,9 +19,9 @@ use transport::{
 use uuid::Uuid;
 
 use crate::{
-    AuthMode, Config, HandedKeys, Refusal, RegionKey, Registry, TokenUsage, UseTokenError,
+    Abroad, AuthMode, Config, HandedKeys, Refusal, RegionKey, Registry, TokenUsage, TrustWish, UseTokenError,
     admission::{self, Applicant, Certificate, Host, Known, Secret},
-    ask::{ASK_TIMEOUT, check_authority},
+    ask::{ASK_TIMEOUT, check_authority, own_abroad, wide_keys},
     founding::{Candidate, DriverEvent, Message},
     rate::Rate,
     token::hash_secret,
@@ -210,6 +210,7 @@ impl Inner {
             (Ask::Federate(federate), Some(registry)) => {
                 self.federate(connection, registry, federate, proven).await
             }
+            (Ask::Exchange(abroad), Some(registry)) => self.exchange(connection, registry, abroad),
             (Ask::Renew { public_key }, Some(registry)) => self.renew(connection, registry, &public_key),
             (Ask::Keys, Some(registry)) => {
                 let (peer, _) = certified(connection, &self.config.identity)?;
@@ -396,24 +397,45 @@ impl Inner {
                 let key = pem.as_bytes();
                 self.use_token(registry, secret, JoinRole::Region, federate.node_id, key).await?;
             }
-            let trusted = registry.trust_region(federate.region.clone(), pem.clone()).await;
-            trusted.map_err(|error| Refusal::Unavailable { reason: error.reason })?;
         } else if certificate == Certificate::Missing {
             return Err(Refusal::Malformed { what: "it names no authority".into() });
         }
+        let Federate { region, authority_pem, wide_keys: their_keys, servers, .. } = federate;
+        let trusted = registry.trust_region(TrustWish::new(&region, authority_pem, &servers)).await;
+        trusted.map_err(|error| Refusal::Unavailable { reason: error.reason })?;
+        registry.meet(Abroad { region: region.clone(), servers, wide_keys: their_keys });
         match auth {
-            AuthMode::Trust => warn!(region = %federate.region, "region trusted: nothing proves who it is"),
+            AuthMode::Trust => warn!(%region, "region trusted: nothing proves who it is"),
             AuthMode::Founder | AuthMode::Tls | AuthMode::Token | AuthMode::Key => {
-                info!(region = %federate.region, %auth, "region trusted");
+                info!(%region, %auth, "region trusted");
             }
         }
         Ok(Answer::Federated(Federated {
             region: own.region.clone(),
             authority_pem: registry.authority().map(|authority| authority.certificate_pem().to_owned()),
-            wide_keys: ring.keys().iter().map(RegionKey::wide_key).collect(),
+            wide_keys: wide_keys(&ring),
             servers: registry.servers(),
             auth,
         }))
+    }
+
+    /// Takes in what a server of another region says of it. Its certificate is of an authority that this region trusts for
+    /// that name, or it would have no connection of this plane.
+    fn exchange(
+        &self,
+        connection: &Connection,
+        registry: &Arc<dyn Registry>,
+        abroad: Abroad,
+    ) -> Result<Answer, Refusal> {
+        let own = &self.config.identity.region;
+        let speaks_for_it = matches!(connection.peer(), Peer::Known { identity, .. }
+            if identity.role == Role::Server && identity.region == abroad.region);
+        if connection.plane() != Plane::Federation || !speaks_for_it || abroad.region == *own {
+            return Err(Refusal::CertificateRequired);
+        }
+        let answer = own_abroad(own.clone(), registry.as_ref()).map_err(|_| Refusal::NotServer)?;
+        registry.meet(abroad);
+        Ok(Answer::Exchanged(answer))
     }
 
     fn renew(

@@ -88,6 +88,19 @@ pub(crate) enum Ask {
     },
     /// With a certificate of the region only: the keys, after a rotation that the agent missed.
     Keys,
+    /// On the Federation plane only: a server of a trusted region says what is to be known of it, and asks the same.
+    Exchange(Abroad),
+}
+
+/// What servers of two regions that trust each other tell each other. Said over mutual TLS only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Abroad {
+    /// The region of whoever says it.
+    pub region: Region,
+    /// Its servers.
+    pub servers: Vec<Server>,
+    /// What packets of its servers are sealed with in the wide pool.
+    pub wide_keys: Vec<PacketKey>,
 }
 
 /// Who speaks of founding.
@@ -117,6 +130,7 @@ pub(crate) struct Federate {
     /// Absent: the user's authority stands behind both.
     pub(crate) authority_pem: Option<String>,
     pub(crate) wide_keys: Vec<PacketKey>,
+    pub(crate) servers: Vec<Server>,
     pub(crate) secret: Option<Vec<u8>>,
 }
 
@@ -131,6 +145,7 @@ pub(crate) enum Answer {
     Renewed(Renewed),
     Keys(HandedKeys),
     Refused(Refusal),
+    Exchanged(Abroad),
 }
 
 /// Who an agent is and whom it knows. Nothing secret is in it.
@@ -402,7 +417,18 @@ impl Ask {
                 Err(format!("a name has at most {NAME_LEN_MAX} bytes"))
             }
             Self::Founding(_, message) => message.check(LIST_MAX, NAME_LEN_MAX),
-            Self::Greet | Self::Enrol(_) | Self::Federate(_) | Self::Renew { .. } | Self::Keys => Ok(()),
+            Self::Federate(Federate { servers, wide_keys, .. })
+            | Self::Exchange(Abroad { servers, wide_keys, .. })
+                if servers.len() > LIST_MAX || wide_keys.len() > LIST_MAX =>
+            {
+                Err(format!("a region names at most {LIST_MAX} servers and keys"))
+            }
+            Self::Greet
+            | Self::Enrol(_)
+            | Self::Federate(_)
+            | Self::Renew { .. }
+            | Self::Keys
+            | Self::Exchange(_) => Ok(()),
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -64,8 +66,11 @@ pub struct JoinSettings {
 pub struct TrustedRegion {
     /// Its name.
     pub name: Text,
-    /// Its authorities' certificates in PEM.
+    /// Its authorities' certificates in PEM; empty where one authority of the users' own stands behind both regions.
     pub authorities: String,
+    /// Where the transport of its servers was when that was last written down: a hint for servers that have not met them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<SocketAddr>,
     /// Index of its creation.
     pub create_index: u64,
     /// Index of its last change.

@@ -258,6 +258,7 @@ fn join_commands() -> Vec<Command> {
     let region = TrustedRegion {
         name: "eu".into(),
         authorities: "-----BEGIN CERTIFICATE-----".into(),
+        servers: Vec::new(),
         create_index: 0,
         modify_index: 0,
     };

@@ -21,6 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(400);
 #[derive(Clone)]
 pub struct Client {
     config: Arc<Config>,
+    connector: Connector,
     pool: legacy::Client<Connector, Full<Bytes>>,
 }
 
@@ -50,11 +51,14 @@ pub struct RawResponse {
 impl Client {
     /// Makes a client; connects when it is first used.
     pub fn new(config: Config) -> Self {
-        let connector = Connector { address: config.address.clone() };
-        Self {
-            config: Arc::new(config),
-            pool: legacy::Client::builder(TokioExecutor::new()).build(connector),
-        }
+        let connector = Connector::new(&config.address, &config.tls);
+        let pool = legacy::Client::builder(TokioExecutor::new()).build(connector.clone());
+        Self { config: Arc::new(config), connector, pool }
+    }
+
+    /// The way to connections that are not of the pool.
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Returns how the cluster is reached.
@@ -73,6 +77,7 @@ impl Client {
     pub fn url(&self, target: &str) -> String {
         match &self.config.address {
             Address::Http { authority, base } => format!("http://{authority}{base}{target}"),
+            Address::Https { authority, base } => format!("https://{authority}{base}{target}"),
             // The socket is the host; HTTP wants one nonetheless.
             Address::Unix(_) => format!("http://127.0.0.1{target}"),
         }

@@ -1,10 +1,19 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use tls::{ClientSettings as TlsSettings, TlsError};
+
 /// Where an agent listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Address {
     /// TCP without encryption.
     Http {
+        /// Host and port.
+        authority: String,
+        /// Path that stands before every request's, without a slash at its end.
+        base: String,
+    },
+    /// TCP with TLS.
+    Https {
         /// Host and port.
         authority: String,
         /// Path that stands before every request's, without a slash at its end.
@@ -18,7 +27,7 @@ pub enum Address {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadAddress {
     /// It begins with a scheme that this client does not speak.
-    #[error("address {0:?} begins with {1}: this client speaks http:// and unix://")]
+    #[error("address {0:?} begins with {1}: this client speaks http://, https:// and unix://")]
     Scheme(String, String),
     /// There is no host in it.
     #[error("address {0:?} names no host: wanted one like http://127.0.0.1:4646")]
@@ -35,14 +44,18 @@ impl FromStr for Address {
         };
         match scheme {
             "unix" => Ok(Self::Unix(rest.into())),
-            "http" => {
+            "http" | "https" => {
                 let (authority, path) =
                     rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
                 if authority.is_empty() || authority.starts_with(':') {
                     return Err(BadAddress::NoHost(text.to_owned()));
                 }
                 let base = if path.is_empty() { String::new() } else { format!("/{path}") };
-                Ok(Self::Http { authority: authority.to_owned(), base })
+                let authority = authority.to_owned();
+                if scheme == "https" {
+                    return Ok(Self::Https { authority, base });
+                }
+                Ok(Self::Http { authority, base })
             }
             other => Err(BadAddress::Scheme(text.to_owned(), format!("{other}://"))),
         }
@@ -53,6 +66,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { authority, base } => write!(f, "http://{authority}{base}"),
+            Self::Https { authority, base } => write!(f, "https://{authority}{base}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
@@ -73,6 +87,8 @@ pub struct Config {
     pub basic_auth: Option<String>,
     /// Headers that every request carries.
     pub headers: Vec<(String, String)>,
+    /// Whom an `https://` address is believed to be, and what is shown there.
+    pub tls: TlsSettings,
 }
 
 impl fmt::Debug for Config {
@@ -95,13 +111,15 @@ impl Default for Config {
             token: String::new(),
             basic_auth: None,
             headers: Vec::new(),
+            tls: TlsSettings::default(),
         }
     }
 }
 
 impl Config {
-    /// Reads the variables `WAYFARER_ADDR`, `_REGION`, `_NAMESPACE`, `_TOKEN` and `_HTTP_AUTH`; where one is not set, the
-    /// one that begins with `NOMAD_`. `variable` looks a variable up.
+    /// Reads the variables `WAYFARER_ADDR`, `_REGION`, `_NAMESPACE`, `_TOKEN` and `_HTTP_AUTH`, and those about TLS, `_CACERT`,
+    /// `_CAPATH`, `_CLIENT_CERT`, `_CLIENT_KEY`, `_TLS_SERVER_NAME` and `_SKIP_VERIFY`; where one is not set, the one that
+    /// begins with `NOMAD_`. `variable` looks a variable up.
     ///
     /// # Errors
     ///
@@ -119,8 +137,33 @@ impl Config {
         config.namespace = read("NAMESPACE").unwrap_or_default();
         config.token = read("TOKEN").unwrap_or_default();
         config.basic_auth = read("HTTP_AUTH");
+        config.tls = TlsSettings {
+            ca_file: read("CACERT").map(PathBuf::from),
+            ca_dir: read("CAPATH").map(PathBuf::from),
+            certificate: read("CLIENT_CERT").map(PathBuf::from),
+            key: read("CLIENT_KEY").map(PathBuf::from),
+            server_name: read("TLS_SERVER_NAME"),
+            skip_verify: read("SKIP_VERIFY").is_some_and(|value| is_true(&value)),
+        };
         Ok(config)
     }
+
+    /// Looks whether the files about TLS can be used, where they are needed.
+    ///
+    /// # Errors
+    ///
+    /// Names the one that can not.
+    pub fn check_tls(&self) -> Result<(), TlsError> {
+        match &self.address {
+            Address::Https { .. } => tls::Connector::new(&self.tls).map(drop),
+            Address::Http { .. } | Address::Unix(_) => Ok(()),
+        }
+    }
+}
+
+/// Reads a truth as Go writes it.
+fn is_true(value: &str) -> bool {
+    ["1", "t", "T", "true", "TRUE", "True"].contains(&value)
 }
 
 #[cfg(test)]
@@ -133,11 +176,15 @@ mod tests {
             "NOMAD_ADDR" => Some("http://b:1".to_owned()),
             "WAYFARER_ADDR" => Some("http://a:1/base/".to_owned()),
             "NOMAD_TOKEN" => Some("secret".to_owned()),
+            "NOMAD_CACERT" => Some("/ca.pem".to_owned()),
+            "NOMAD_SKIP_VERIFY" => Some("false".to_owned()),
             _ => None,
         };
         let config = Config::from_env(set).expect("a good address");
         assert_eq!(config.address, Address::Http { authority: "a:1".into(), base: "/base".into() });
         assert_eq!(config.token, "secret");
+        let tls = TlsSettings { ca_file: Some("/ca.pem".into()), ..TlsSettings::default() };
+        assert_eq!(config.tls, tls);
         assert!(!format!("{config:?}").contains("secret"));
     }
 
@@ -146,6 +193,8 @@ mod tests {
         assert!(matches!("127.0.0.1:4646".parse::<Address>(), Err(BadAddress::Scheme(..))));
         assert!(matches!("http://".parse::<Address>(), Err(BadAddress::NoHost(_) | BadAddress::Scheme(..))));
         assert!(matches!("ftp://x".parse::<Address>(), Err(BadAddress::Scheme(..))));
+        let https = Address::Https { authority: "a:4646".into(), base: String::new() };
+        assert_eq!("https://a:4646/".parse::<Address>(), Ok(https));
         assert_eq!("unix:///run/a.sock".parse::<Address>(), Ok(Address::Unix("/run/a.sock".into())));
     }
 }

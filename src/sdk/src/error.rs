@@ -80,6 +80,10 @@ fn connect_words(method: &str, url: &str, source: &(dyn Error + 'static)) -> Str
         Some(std::io::ErrorKind::NotFound) => "connect: no such file or directory".to_owned(),
         _ => innermost.to_string(),
     };
+    // Someone answered, and one of the two ends did not like the other.
+    if ["tls: ", "remote error: tls: ", "http: "].iter().any(|start| reason.starts_with(start)) {
+        return format!("{method} \"{url}\": {reason}");
+    }
     let host = url.split_once("://").map_or(url, |(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
     format!("{method} \"{url}\": dial tcp {host}: {reason}")
 }

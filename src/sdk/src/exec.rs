@@ -11,7 +11,7 @@ use tokio_tungstenite::{
 
 use crate::{
     Client, Query, RequestError,
-    connect::{Stream, open},
+    connect::Stream,
     query::segment,
     types::{self, ExecInput, ExecOutput},
 };
@@ -98,8 +98,10 @@ impl Client {
     async fn websocket(&self, target: &str) -> Result<(ExecInputHalf, ExecOutputHalf), ExecError> {
         let url = self.url(target);
         let failed = |source| RequestError::Connect { method: "Get".to_owned(), url: url.clone(), source };
-        let stream = open(self.config().address.clone()).await.map_err(|error| failed(error.into()))?;
-        let socket_url = url.replacen("http://", "ws://", 1);
+        let stream = self.connector().open().await.map_err(|error| failed(error.into()))?;
+        // What is spoken over it is the same, encrypted or not.
+        let (_, place) = url.split_once("://").unwrap_or(("", &url));
+        let socket_url = format!("ws://{place}");
         let mut request =
             socket_url.into_client_request().map_err(|error| RequestError::Unsendable(error.to_string()))?;
         request.headers_mut().extend(self.headers()?);

@@ -1,7 +1,7 @@
 //! Typed HTTP client of the API, used by commands, tests and users' own programs.
 //!
 //! It speaks Nomad's API: one method an endpoint, blocking queries, paging, streams of logs, files and events, and
-//! commands in tasks over a websocket. It knows `http://` and `unix://` addresses. It never retries by itself, never
+//! commands in tasks over a websocket. It knows `http://`, `https://` and `unix://` addresses. It never retries by itself, never
 //! reads the environment unless asked to ([`Config::from_env`]) and keeps no state but idle connections.
 //!
 //! Read [`Client`] first.
@@ -24,6 +24,7 @@ mod query;
 mod stream;
 
 pub use api_types as types;
+pub use tls::{ClientSettings as TlsSettings, TlsError};
 
 pub use allocs::AllocStopOptions;
 pub use client::{Client, RawRequest, RawResponse};

@@ -137,6 +137,7 @@ fn sample_of_joining() -> Region {
     let eu = TrustedRegion {
         name: "eu".into(),
         authorities: "a certificate".into(),
+        servers: Vec::new(),
         create_index: 0,
         modify_index: 0,
     };

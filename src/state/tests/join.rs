@@ -108,6 +108,7 @@ fn settings_and_regions_are_kept_and_restored() {
     let eu = |authorities: &str| TrustedRegion {
         name: "eu".into(),
         authorities: authorities.into(),
+        servers: vec![([10, 0, 0, 1], 4647).into()],
         create_index: 0,
         modify_index: 0,
     };

@@ -1,6 +1,9 @@
 //! Regions of several agents, each the built binary: they find each other, agree, and go on when some of them die.
 
+mod certificates;
+mod operations;
 mod region;
+mod regions;
 
 use std::time::Duration;
 

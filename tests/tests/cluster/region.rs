@@ -14,7 +14,7 @@ use tests::{Agent, Kind, agent::text, binary, http, process, wait};
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Time for a region to form, on a machine that is busy.
-const FORMED_WITHIN: Duration = Duration::from_secs(60);
+pub const FORMED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Keeps other tests of this binary waiting.
 pub fn alone() -> MutexGuard<'static, ()> {

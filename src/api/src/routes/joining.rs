@@ -6,7 +6,7 @@ use api_types::{JoinSettings, JoinToken, JoinTokenRequest, JoinTrust, TrustedAut
 use http::Method;
 
 use crate::{
-    Api, Call, HttpError, MemberRole, Membership, Reply, TokenState, TokenWish, call::parse_duration,
+    Api, Call, HttpError, Membership, Reply, TokenRole, TokenState, TokenWish, call::parse_duration,
 };
 
 /// How long a token is good for unless told otherwise.
@@ -49,11 +49,12 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
 
 fn wish(request: &JoinTokenRequest) -> Result<TokenWish, HttpError> {
     let role = match request.role.as_str() {
-        "client" | "" => MemberRole::Client,
-        "server" => MemberRole::Server,
+        "client" | "" => TokenRole::Client,
+        "server" => TokenRole::Server,
+        "region" => TokenRole::Region,
         other => {
             return Err(HttpError::bad_request(format!(
-                "unknown role {other:?}: use \"client\" or \"server\""
+                "unknown role {other:?}: use \"client\", \"server\" or \"region\""
             )));
         }
     };
@@ -113,9 +114,9 @@ mod tests {
 
     #[test]
     fn wishes_for_tokens_are_checked() {
-        assert_eq!(ask("", ""), Ok(TokenWish { role: MemberRole::Client, ttl: TTL }));
+        assert_eq!(ask("", ""), Ok(TokenWish { role: TokenRole::Client, ttl: TTL }));
         let ttl = Duration::from_secs(600);
-        assert_eq!(ask("server", "10m"), Ok(TokenWish { role: MemberRole::Server, ttl }));
+        assert_eq!(ask("server", "10m"), Ok(TokenWish { role: TokenRole::Server, ttl }));
         assert!(ask("king", "").expect_err("no role").contains("\"server\""));
         for wrong in ["0s", "soon", "-1h", "1000h"] {
             assert!(ask("client", wrong).is_err(), "{wrong}");

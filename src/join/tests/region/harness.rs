@@ -8,8 +8,9 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use join::{
-    Config, Files, HandedKeys, JoinError, Joined, Joiner, Kept, Lifetimes, NewToken, Occupant, RegionKey,
-    Registry, Retry, Server, Service, Settings, Token, TokenUsage, TrustRegionError, UseTokenError,
+    Abroad, Config, Files, HandedKeys, JoinError, Joined, Joiner, Kept, Lifetimes, NewToken, Occupant,
+    RegionKey, Registry, Retry, Server, Service, Settings, Token, TokenUsage, TrustRegionError, TrustWish,
+    UseTokenError,
 };
 use model::{JoinRole, JoinToken, Timestamp, TrustedRegion};
 use protocol::{Command, Named};
@@ -211,6 +212,8 @@ pub struct Home {
     pub occupants: Mutex<Vec<(NodeId, Occupant)>>,
     /// The next answer of the region about a token is lost after it was committed.
     pub lose_answer: Mutex<bool>,
+    /// What other regions said of themselves.
+    pub met: Mutex<Vec<Abroad>>,
 }
 
 impl Home {
@@ -231,6 +234,7 @@ impl Home {
             store: Mutex::default(),
             occupants: Mutex::default(),
             lose_answer: Mutex::default(),
+            met: Mutex::default(),
         }
     }
 
@@ -310,10 +314,16 @@ impl Registry for Home {
         })
     }
 
-    fn trust_region(&self, region: Region, pem: String) -> BoxFuture<'_, Result<(), TrustRegionError>> {
+    fn meet(&self, abroad: Abroad) {
+        self.met.lock().unwrap().push(abroad);
+    }
+
+    fn trust_region(&self, wish: TrustWish) -> BoxFuture<'_, Result<(), TrustRegionError>> {
+        let TrustWish { region, authority_pem, servers } = wish;
         let row = TrustedRegion {
             name: region.as_str().into(),
-            authorities: pem,
+            authorities: authority_pem.unwrap_or_default(),
+            servers,
             create_index: 0,
             modify_index: 0,
         };

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use join::{
-    AuthMode, FilesError, JoinError, Occupant, Refusal, RegionKey, Renewal, RenewalEnd, federate,
+    AuthMode, FilesError, JoinError, Occupant, Refusal, RegionKey, Renewal, RenewalEnd, exchange, federate,
     reload_regions,
 };
 use model::JoinRole;
@@ -240,7 +240,11 @@ async fn regions_trust_each_other_for_their_own_names() {
         .await
         .unwrap();
     assert_eq!((federation.region, federation.auth), (region("there"), AuthMode::Token));
-    assert_eq!(federation.servers.len(), 1);
+    for (home, other) in [(&here_home, "there"), (&there_home, "here")] {
+        let met = home.met.lock().unwrap();
+        let [abroad] = &met[..] else { panic!("each hears of the other once") };
+        assert_eq!((&abroad.region, abroad.servers.len(), abroad.wide_keys.len()), (&region(other), 1, 1));
+    }
     for (agent, home) in [(&here, &here_home), (&there, &there_home)] {
         let regions = join::Registry::regions(&**home);
         assert_eq!(regions.len(), 1);
@@ -249,6 +253,11 @@ async fn regions_trust_each_other_for_their_own_names() {
     }
     assert!(here.dials(&there, Plane::Federation).await.is_ok());
     assert!(there.dials(&here, Plane::Federation).await.is_ok());
+    let told = exchange(&*there.transport, here.addr, &region("here"), &*there_home, soon()).await.unwrap();
+    assert_eq!(told.wide_keys, there_home.met.lock().unwrap()[0].wide_keys);
+    assert_eq!(here_home.met.lock().unwrap().len(), 2, "who is asked hears of the asker too");
+    let other = exchange(&*there.transport, here.addr, &region("elsewhere"), &*there_home, soon()).await;
+    assert!(other.unwrap_err().to_string().contains("here"));
     assert!(there.dials(&here, Plane::Rpc).await.is_err(), "trust is for federation only");
 }
 

@@ -186,6 +186,10 @@ impl Feed {
     /// The keys were changed while this agent was away.
     async fn ask_for_keys(&mut self, pool: PoolKind, from: std::net::SocketAddr) {
         let now = self.region.env.now();
+        if pool == PoolKind::Wide {
+            // It is another region's, or this one's that was changed meanwhile.
+            self.region.neighbours.wake(now);
+        }
         if self.keys_asked.is_some_and(|asked| now.saturating_duration_since(asked) < KEYS_EVERY) {
             return;
         }

@@ -9,7 +9,7 @@ use gossip_driver::{
     Config, Driver, GossipKey, Handle, KeyRing, Located, NoStore, PAYLOAD_MAX, Pool, PoolKind, Store, SyncBy,
     Udp,
 };
-use join::{AuthMode, HandedKeys, RegionKey};
+use join::{AuthMode, HandedKeys, PacketKey, RegionKey};
 use runtime::Env;
 
 use super::{host::GossipHost, identity, region::Region, start::NOMAD_VERSION};
@@ -54,7 +54,7 @@ impl Region {
         let digest = self.digest(auth);
         let keys_of_region = ring(keys, PoolKind::Region).context("the region has no gossip key")?;
         self.gossip.open(self.pool(PoolKind::Region, digest.clone(), keys_of_region)).await?;
-        if let Some(wide) = ring(keys, PoolKind::Wide) {
+        if let Some(wide) = self.wide_ring(keys) {
             self.gossip.open(self.pool(PoolKind::Wide, digest, wide)).await?;
         }
         Ok(())
@@ -115,16 +115,25 @@ impl Region {
         }
     }
 
-    /// Puts other keys in place, where they are others.
+    /// Puts other keys in place, where they are others. A pool that is not open yet is opened with them.
     pub(super) async fn replace_gossip_keys(&self, keys: &HandedKeys) {
         for kind in PoolKind::ALL {
-            let Some(ring) = ring(keys, kind).filter(|_| !self.gossip.members(kind).is_empty()) else {
-                continue;
+            let ring = match kind {
+                PoolKind::Region => ring(keys, kind),
+                PoolKind::Wide => self.wide_ring(keys),
             };
+            let Some(ring) = ring else { continue };
             if let Err(error) = self.gossip.replace_keys(kind, ring).await {
                 tracing::debug!(%error, %kind, "keys are not replaced");
             }
         }
+    }
+
+    /// The keys of the pool of all regions: this region's seals, those of the others open what they say.
+    fn wide_ring(&self, keys: &HandedKeys) -> Option<KeyRing> {
+        let mut ring = ring(keys, PoolKind::Wide)?;
+        install(&mut ring, &self.neighbours.wide_keys());
+        Some(ring)
     }
 
     /// Tells gossip where others may be.
@@ -147,14 +156,18 @@ pub fn ring(keys: &HandedKeys, kind: PoolKind) -> Option<KeyRing> {
         (PoolKind::Wide, Some(ring)) => ring.keys().iter().map(RegionKey::wide_key).collect(),
         (PoolKind::Wide, None) => return None,
     };
-    let mut keys = packet_keys.iter().filter_map(|key| GossipKey::from_bytes(key.expose()).ok());
-    let mut ring = KeyRing::new(keys.next()?);
-    for key in keys {
+    let (first, others) = packet_keys.split_first()?;
+    let mut ring = KeyRing::new(GossipKey::from_bytes(first.expose()).ok()?);
+    install(&mut ring, others);
+    Some(ring)
+}
+
+fn install(ring: &mut KeyRing, keys: &[PacketKey]) {
+    for key in keys.iter().filter_map(|key| GossipKey::from_bytes(key.expose()).ok()) {
         if let Err(error) = ring.install(key) {
             tracing::warn!(%error, "a gossip key is left out");
         }
     }
-    Some(ring)
 }
 
 /// Keeps this agent's incarnation in a file.

@@ -140,6 +140,8 @@ async fn enter(region: &Arc<Region>, kept: &Kept) -> anyhow::Result<()> {
     env.spawn("region-members", feed::run(region.clone()));
     if region.server.is_some() {
         env.spawn("region-trust", region.clone().follow_regions());
+        env.spawn("region-neighbours", region.clone().keep_neighbours());
+        env.spawn("region-named", region.clone().join_named_regions());
     }
     tracing::info!(region = region.options.region, auth = %kept.auth, "part of the region");
     Ok(())

@@ -147,6 +147,8 @@ impl Region {
         written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         self.replace_gossip_keys(&keys).await;
         self.take_keys(keys);
+        // Other regions hear of it before anything is sealed with a key that is only installed yet.
+        self.neighbours.wake(self.env.now());
         Ok(())
     }
 

@@ -9,12 +9,12 @@ use std::{
 
 use api::{
     JoinToken, Joined, JoinedBy, KeyringChange, KeyringReport, Member, MemberRole, MemberStatus, Membership,
-    MembershipError, NewToken, TokenState, TokenWish, Trust, TrustedAuthority,
+    MembershipError, NewToken, TokenRole, TokenState, TokenWish, Trust, TrustedAuthority,
 };
 use futures_util::future::BoxFuture;
 use gossip_core::{LeavePrune, Status};
 use gossip_driver::{PoolKind, Whom};
-use join::{AuthMode, KeyOrigin, Token, federate};
+use join::{AuthMode, KeyOrigin, Token};
 use model::{JoinRole, NodeId, Timestamp};
 use protocol::{Command, Named};
 use transport::{Connection, Expect, Plane, ca::Fingerprint};
@@ -36,8 +36,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two looks whether it does.
 const JOIN_PERIOD: Duration = Duration::from_millis(50);
 
-/// Time for a server of another region to take a connection.
-const REGION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for another server to take a connection. Beyond it another one is tried, or the user is told.
+const REGION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Addresses that a user may add to those that an agent without a region tries.
 const ADDRESSES_MAX: usize = 256;
@@ -128,7 +128,7 @@ impl View {
         let region = &self.0;
         let located = region.gossip.locate(addr, LOCATE_TIMEOUT).await.map_err(|error| error.to_string())?;
         if located.region != region.options.region {
-            return self.join_region(SocketAddr::new(addr.ip(), located.rpc_port)).await;
+            return region.join_region(SocketAddr::new(addr.ip(), located.rpc_port)).await;
         }
         let known = |region: &Region| {
             let members = region.gossip.members(PoolKind::Region);
@@ -145,19 +145,6 @@ impl View {
             }
             region.env.sleep(JOIN_PERIOD).await;
         }
-        Ok(())
-    }
-
-    async fn join_region(&self, rpc: SocketAddr) -> Result<(), String> {
-        let region = &self.0;
-        let registry = Known(region.clone());
-        let deadline = region.env.now() + REGION_TIMEOUT;
-        let token = region.config.token.as_ref();
-        let token = token.filter(|token| token.role() == JoinRole::Region);
-        let joined = federate(&*region.transport, rpc, &region.config, &registry, token, deadline).await;
-        let joined = joined.map_err(|error| error.to_string())?;
-        tracing::info!(region = %joined.region, auth = %joined.auth, "regions trust each other");
-        region.meet(&joined).await;
         Ok(())
     }
 }
@@ -187,8 +174,9 @@ fn token_row(row: &model::JoinToken, now: Timestamp) -> JoinToken {
     JoinToken {
         id: row.accessor.to_string(),
         role: match row.role {
-            JoinRole::Server => MemberRole::Server,
-            JoinRole::Client | JoinRole::Region => MemberRole::Client,
+            JoinRole::Server => TokenRole::Server,
+            JoinRole::Client => TokenRole::Client,
+            JoinRole::Region => TokenRole::Region,
         },
         created: row.create_time,
         expires: row.expires,
@@ -289,8 +277,9 @@ impl Membership for View {
         let region = &self.0;
         let mut regions = BTreeSet::from([region.options.region.clone()]);
         let wide = region.gossip.members(PoolKind::Wide);
-        let named = wide.iter().filter_map(|member| Some(member.digest.as_ref()?.region.clone()));
-        regions.extend(named);
+        // As there, a region of which no server is left is none that can be asked.
+        let alive = wide.iter().filter(|member| member.status.is_active());
+        regions.extend(alive.filter_map(|member| Some(member.digest.as_ref()?.region.clone())));
         regions.into_iter().collect()
     }
 
@@ -315,10 +304,6 @@ impl Membership for View {
         })
     }
 
-    fn last_contact(&self) -> Option<Duration> {
-        self.0.server.as_ref()?.last_contact()
-    }
-
     fn create_token(&self, wish: TokenWish) -> BoxFuture<'_, Result<NewToken, MembershipError>> {
         Box::pin(async move {
             let region = &self.0;
@@ -336,7 +321,11 @@ impl Membership for View {
                 Fingerprint::of_pem(authority.certificate_pem()).map_err(|error| wrong(error.to_string()))?;
             let new = join::NewToken {
                 authority: fingerprint,
-                role: if wish.role.is_server() { JoinRole::Server } else { JoinRole::Client },
+                role: match wish.role {
+                    TokenRole::Server => JoinRole::Server,
+                    TokenRole::Client => JoinRole::Client,
+                    TokenRole::Region => JoinRole::Region,
+                },
                 region: region.config.identity.region.clone(),
                 description: String::new(),
                 lifetime: wish.ttl,

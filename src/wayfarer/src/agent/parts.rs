@@ -112,6 +112,7 @@ pub async fn start_client(env: &Env, options: &Options, parts: ClientParts<'_>) 
     };
     settings.version = NOMAD_VERSION.to_owned();
     let mut node = client::fingerprint::describe(&settings);
+    node.tls_enabled = options.tls.http;
     client::fingerprint::add_drivers(&mut node, &drivers, Timestamp(env.wall())).await;
     let config = client::Config {
         region: options.region.clone(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use gossip_driver::{Handle, PoolKind};
 use join::{
-    AuthMode, Files, HandedKeys, Kept, Occupant, OwnFiles, Registry, Service, Settings, TokenUsage,
-    TrustRegionError, UseTokenError,
+    Abroad, AuthMode, Files, HandedKeys, Kept, Occupant, OwnFiles, Registry, Service, Settings, TokenUsage,
+    TrustRegionError, TrustWish, UseTokenError,
 };
 use model::{NodeStatus, TrustedRegion};
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use transport::{ClusterId, NodeId, Transport, ca::Authority};
 use uuid::Uuid;
 
-use super::identity::Dirs;
+use super::{identity::Dirs, wide::Neighbours};
 use crate::config::Options;
 
 /// What the parts of an agent share that make it one of a region.
@@ -53,6 +53,10 @@ pub struct Region {
     within: watch::Sender<Option<Arc<Within>>>,
     /// Changes of keys follow each other.
     pub keyring: tokio::sync::Mutex<()>,
+    /// What is known of other regions.
+    pub neighbours: Neighbours,
+    /// The API's certificates, where it speaks TLS.
+    pub https: Option<tls::Acceptor>,
 }
 
 /// What an agent knows of the region that it is part of. Replaced as a whole when something of it changes.
@@ -85,13 +89,26 @@ pub struct Parts {
     pub own: Option<OwnFiles>,
     pub gossip: Handle,
     pub server: Option<Server>,
+    pub https: Option<tls::Acceptor>,
 }
 
 impl Region {
     /// Puts the parts together. The agent is part of no region yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { env, options, dirs, config, transport, peers, service, files, own, gossip, server } =
-            parts;
+        let Parts {
+            env,
+            options,
+            dirs,
+            config,
+            transport,
+            peers,
+            service,
+            files,
+            own,
+            gossip,
+            server,
+            https,
+        } = parts;
         let addresses = watch::Sender::new(options.join.addresses.clone());
         Arc::new(Self {
             env,
@@ -110,6 +127,8 @@ impl Region {
             fault: watch::Sender::new(None),
             within: watch::Sender::new(None),
             keyring: tokio::sync::Mutex::default(),
+            neighbours: Neighbours::default(),
+            https,
         })
     }
 
@@ -220,7 +239,8 @@ impl Registry for Known {
         let region = |row: &Arc<TrustedRegion>| {
             Some((transport::Region::new(row.name.as_str()).ok()?, row.authorities.clone()))
         };
-        snapshot.trusted_regions().filter_map(region).collect()
+        let certified = |row: &&Arc<TrustedRegion>| !row.authorities.is_empty();
+        snapshot.trusted_regions().filter(certified).filter_map(region).collect()
     }
 
     fn occupant(&self, node: NodeId) -> Occupant {
@@ -260,18 +280,21 @@ impl Registry for Known {
         })
     }
 
-    fn trust_region(
-        &self,
-        region: transport::Region,
-        pem: String,
-    ) -> BoxFuture<'_, Result<(), TrustRegionError>> {
+    fn meet(&self, abroad: Abroad) {
+        let region = self.0.clone();
+        self.0.env.spawn("region-meet", async move { region.meet(abroad).await });
+    }
+
+    fn trust_region(&self, wish: TrustWish) -> BoxFuture<'_, Result<(), TrustRegionError>> {
         Box::pin(async move {
+            let TrustWish { region, authority_pem, servers } = wish;
             let failed = |reason: String| TrustRegionError { region: region.clone(), reason };
             let server =
                 self.0.server.as_ref().ok_or_else(|| failed("this agent is no server".to_owned()))?;
             let row = TrustedRegion {
                 name: region.as_str().into(),
-                authorities: pem,
+                authorities: authority_pem.unwrap_or_default(),
+                servers,
                 create_index: 0,
                 modify_index: 0,
             };

@@ -66,6 +66,7 @@ pub struct Agent {
 /// Names the part that could not start, and why.
 pub async fn start(env: &Env, options: Options, monitor: Monitor) -> anyhow::Result<Agent> {
     let options = Arc::new(options);
+    let https = open_https(&options)?;
     let listeners = bind_http(&options).await?;
     let http_addr = listeners.first().context("no HTTP address to listen on")?.local_addr()?;
     let dirs = Dirs::of(&options, env)?;
@@ -95,6 +96,7 @@ pub async fn start(env: &Env, options: Options, monitor: Monitor) -> anyhow::Res
         own: own_files,
         gossip,
         server: server.clone(),
+        https,
     });
     if let Some(server) = &server {
         server.set_host_probe(Arc::new(Machines(region.clone())));
@@ -112,7 +114,7 @@ pub async fn start(env: &Env, options: Options, monitor: Monitor) -> anyhow::Res
     env.spawn("agent-streams", planes::serve_streams(env.clone(), api.clone(), incoming));
     env.spawn("agent-accept", planes::serve_all(region.clone(), acceptor, streams.clone()));
     become_part(&region, kept, own).await?;
-    serve_http(env, &api, listeners);
+    serve_http(&region, &api, listeners);
     if let Some(client) = &client {
         let session = Session {
             client: client.clone(),
@@ -214,11 +216,29 @@ impl Agent {
 }
 
 fn reload(region: &Region) -> Result<(), String> {
+    if let Some(https) = &region.https {
+        https.reload().map_err(|error| error.to_string())?;
+    }
     let Some(own) = &region.own else { return Ok(()) };
     let regions = region.within().map(|within| within.regions.clone()).unwrap_or_default();
     let now = endpoint::unix_time(&region.env);
     let reloaded = join::reload_files(&*region.transport, own, &regions, now);
     reloaded.map_err(|error| format!("{:#}", anyhow!(error)))
+}
+
+/// Reads the certificates of the API, where it speaks TLS.
+fn open_https(options: &Options) -> anyhow::Result<Option<tls::Acceptor>> {
+    let tls = &options.tls;
+    if !tls.http {
+        return Ok(None);
+    }
+    let files = tls::ServerFiles {
+        ca: tls.ca.clone(),
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        verify_client: tls.verify_https_client,
+    };
+    tls::Acceptor::open(files).map(Some).context("the tls block can not be used for HTTP")
 }
 
 async fn bind_http(options: &Options) -> anyhow::Result<Vec<TcpListener>> {
@@ -264,11 +284,12 @@ async fn become_part(
     }
 }
 
-fn serve_http(env: &Env, api: &Api, listeners: Vec<TcpListener>) {
+fn serve_http(region: &Region, api: &Api, listeners: Vec<TcpListener>) {
+    let env = &region.env;
     for listener in listeners {
-        let (api, shutdown) = (api.clone(), env.shutdown().clone());
+        let (api, tls, shutdown) = (api.clone(), region.https.clone(), env.shutdown().clone());
         env.spawn("http-listener", async move {
-            if let Err(error) = api::serve_listener(api, listener).await {
+            if let Err(error) = api::serve_listener(api, listener, tls).await {
                 tracing::error!(%error, "HTTP API is gone; stopping the agent");
                 shutdown.fire();
             }

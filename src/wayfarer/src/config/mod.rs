@@ -183,7 +183,7 @@ fn options_of(
         leave_on_terminate: raw.leave_on_terminate.unwrap_or(false),
         join: join::options(raw, warnings)?,
         encrypt,
-        tls: tls::options(raw, warnings)?,
+        tls: tls::options(raw)?,
         autopilot: autopilot(raw),
         server: server.map(|section| server::options(section, warnings)).transpose()?,
         plugins: client::plugins(raw),

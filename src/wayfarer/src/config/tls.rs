@@ -6,15 +6,11 @@ use super::{check::Fault, options::TlsOptions, raw::RawAgent};
 
 /// Reads the `tls` block. Whether its files are there has been looked at before; what is in them is looked at when they
 /// are used.
-pub(super) fn options(raw: &RawAgent, warnings: &mut Vec<String>) -> Result<TlsOptions, Fault> {
+pub(super) fn options(raw: &RawAgent) -> Result<TlsOptions, Fault> {
     let tls = raw.tls.clone().unwrap_or_default();
     let (http, rpc) = (tls.http == Some(true), tls.rpc == Some(true));
     if !http && !rpc {
         return Ok(TlsOptions::default());
-    }
-    if http {
-        // Whoever asks for this believes that the API is safe to reach.
-        warnings.push("tls.http does nothing yet: the HTTP API is served without TLS".to_owned());
     }
     let path = |key: &str, path: &Option<String>| match path.as_deref() {
         None | Some("") => Err(Fault::Setup(format!("tls.{key} must be set when tls.http or tls.rpc is"))),
