@@ -1,9 +1,16 @@
 //! Requests passed on to another agent: HTTP over a stream of the transport.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use transport::{Connection, Stream};
 
 use crate::{Api, HttpError};
@@ -49,7 +56,42 @@ pub(crate) fn hops_of(headers: &HeaderMap) -> u32 {
 
 /// Serves HTTP on a stream that another agent opened, until it is done.
 pub async fn serve_stream(api: Api, stream: Stream) {
-    crate::listen::serve_connection(api, TokioIo::new(stream), crate::listen::Origin::Agent).await;
+    crate::listen::serve_connection(api, TokioIo::new(Ended(stream)), crate::listen::Origin::Agent).await;
+}
+
+/// A stream that ends in good order when it is dropped. HTTP says itself where a message ends, and a websocket too; a stream
+/// that breaks off would take with it what was written before and is still on its way, such as the last words of a command.
+struct Ended(Stream);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The carrier takes the end at once. One that does not is broken off, as it would be without this.
+        let _ = Pin::new(&mut self.0).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+impl AsyncRead for Ended {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Ended {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 /// Why a request got no answer from the agent that it was passed on to.
@@ -90,7 +132,7 @@ impl Api {
         let deadline = env.now() + OPEN_TIMEOUT;
         let stream = connection.open_stream(Bytes::from_static(HTTP_STREAM_HEADER), deadline).await;
         let stream = stream.map_err(|error| unreachable(error.to_string()))?;
-        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(Ended(stream)))
             .await
             .map_err(|error| unreachable(error.to_string()))?;
         env.spawn("http-forward", async move {

@@ -197,7 +197,9 @@ async fn settle(region: Arc<Region>, server: Server) {
     }
 }
 
-/// Tells whether another agent may open a plane before this one is part of a region: only to join.
+/// Tells whether another agent may open a plane: before this one is part of a region only to join. Who has a certificate of
+/// the users' own joins with it, on the plane that takes one.
 pub fn is_open(region: &Region, plane: Plane) -> bool {
-    plane == Plane::Join || region.within().is_some()
+    let joins = plane == Plane::Join || (plane == Plane::Rpc && region.own.is_some());
+    joins || region.within().is_some()
 }
