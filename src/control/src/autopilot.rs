@@ -40,6 +40,8 @@ pub enum Presence {
 pub struct View<'a> {
     /// The settings.
     pub config: &'a AutopilotConfig,
+    /// How often servers hear from the leader: what they answer can not be younger.
+    pub heartbeat: Duration,
     /// The leader itself.
     pub leader: u64,
     /// Whether a change of the group is not settled yet.
@@ -222,13 +224,18 @@ fn is_there(view: &View<'_>, id: u64) -> bool {
         })
 }
 
+/// A server that did not answer so many heartbeats in a row is not well.
+const HEARTBEATS_MISSED: u32 = 3;
+
 fn is_healthy(seen: &Seen, view: &View<'_>) -> bool {
     if seen.raft_id == view.leader {
         return true;
     }
     let near =
         seen.matched.is_some_and(|at| view.last_log.saturating_sub(at) <= view.config.max_trailing_logs);
-    let answers = seen.contact.is_some_and(|contact| contact <= view.config.last_contact_threshold);
+    // Slow heartbeats are a setting too (`raft_multiplier`); with them nobody would ever be well.
+    let silence_max = view.config.last_contact_threshold.max(view.heartbeat * HEARTBEATS_MISSED);
+    let answers = seen.contact.is_some_and(|contact| contact <= silence_max);
     seen.presence == Presence::Alive && near && answers
 }
 
@@ -272,6 +279,7 @@ mod tests {
 
         fn view(&self) -> View<'_> {
             View {
+                heartbeat: Duration::from_millis(80),
                 config: &self.config,
                 leader: 1,
                 changing: false,
@@ -320,6 +328,20 @@ mod tests {
             matched: Some(1_000),
             moved: false,
         }
+    }
+
+    #[test]
+    fn with_slow_heartbeats_a_newcomer_is_well_all_the_same() {
+        let mut group = Group::of(3);
+        group.servers[1].contact = Some(Duration::from_millis(900));
+        let (mut autopilot, slow) = (Autopilot::default(), Duration::from_millis(320));
+        let is_well = |autopilot: &mut Autopilot, heartbeat| {
+            let view = View { heartbeat, ..group.view() };
+            autopilot.step(SECOND, &view);
+            autopilot.health(&view).healthy
+        };
+        assert!(!is_well(&mut autopilot, Duration::from_millis(80)));
+        assert!(is_well(&mut autopilot, slow));
     }
 
     #[test]

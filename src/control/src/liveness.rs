@@ -309,7 +309,9 @@ mod tests {
         region.register(job("web", "service", 50));
         region.place("web", 0, 1);
         assert!(
-            liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST)).is_empty()
+            liveness
+                .step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST))
+                .is_empty()
         );
         assert!(liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id)).is_empty());
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));

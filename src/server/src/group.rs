@@ -272,6 +272,7 @@ fn look(inner: &Inner, autopilot: &mut Autopilot, servers: &Servers, elapsed: Du
     let seen = seen(inner, &status, servers);
     let view = View {
         config: snapshot.autopilot_config(),
+        heartbeat: inner.heartbeat,
         leader: inner.me.raft_id(),
         changing: status.members.voters.len() > 1,
         voters: &voters,

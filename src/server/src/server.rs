@@ -99,6 +99,8 @@ pub(crate) struct Inner {
     pub updates: Updates,
     pub leader: mpsc::Sender<LeaderInput>,
     pub me: Replica,
+    /// Time between two signs of life of a leader.
+    pub heartbeat: Duration,
     pub gossip: Gossip,
     pub peers: Peers,
     /// When the leader last spoke to this server.

@@ -55,6 +55,7 @@ impl Server {
         env.spawn("event-ring", events.clone().fill(hub.clone()));
         env.spawn("session-dispatch", sessions.clone().dispatch(env.clone(), hub.follow()));
         let machine = Machine::new(hub.clone());
+        let heartbeat = raft_config.heartbeat;
         let raft = Raft::open(raft_config, me.to_peer(), machine, Arc::new(peers.clone()), env).await?;
         let (updates, batches) = Updates::new();
         let (leader, inputs) = mpsc::channel(INPUTS_MAX);
@@ -68,6 +69,7 @@ impl Server {
             updates,
             leader,
             me,
+            heartbeat,
             gossip,
             peers,
             heard: Mutex::default(),
