@@ -362,13 +362,7 @@ impl Session {
         mut inbound: Inbound,
         streams: mpsc::Sender<Stream>,
     ) -> Result<(), Ended> {
-        self.register(node).await?;
-        self.hand_in(allocs).await?;
-        let snapshot = self.inner.hub.snapshot();
-        let cluster_id = snapshot.cluster_id().unwrap_or(Uuid::nil());
-        self.writer.push(encode(&ServerMessage::Welcome { cluster_id, index: snapshot.index() }))?;
-        self.mailbox.dirty.lock().everything = true;
-        self.push_changes().await?;
+        self.begin(node, allocs).await?;
         let mut committing = None;
         // Answers that were waited for above say that the node was there then.
         let mut asked = self.inner.env.now();
@@ -421,18 +415,35 @@ impl Session {
                         return Err(Ended::Refused("a session says once who the node is".to_owned()));
                     }
                 },
-                Event::Incoming(Some(Incoming::Stream(stream))) => {
-                    // Whoever serves streams is gone only when the server stops.
-                    let _ = streams.send(stream).await;
-                }
-                Event::Incoming(Some(Incoming::Request(request))) => {
-                    let leads = self.inner.raft.leader().is_some();
-                    let answer = if leads { HAS_LEADER } else { NO_LEADER };
-                    // Whoever asked may be gone.
-                    let _ = request.reply.send(Bytes::from_static(answer)).await;
-                }
-                Event::Incoming(Some(Incoming::Datagram(_))) => {}
+                Event::Incoming(Some(incoming)) => self.serve_incoming(incoming, &streams).await,
             }
+        }
+    }
+
+    /// Registers the node, takes what happened to its allocations, and tells it which ones it has.
+    async fn begin(&mut self, node: Node, allocs: Vec<AllocUpdate>) -> Result<(), Ended> {
+        self.register(node).await?;
+        self.hand_in(allocs).await?;
+        let snapshot = self.inner.hub.snapshot();
+        let cluster_id = snapshot.cluster_id().unwrap_or(Uuid::nil());
+        self.writer.push(encode(&ServerMessage::Welcome { cluster_id, index: snapshot.index() }))?;
+        self.mailbox.dirty.lock().everything = true;
+        self.push_changes().await
+    }
+
+    async fn serve_incoming(&self, incoming: Incoming, streams: &mpsc::Sender<Stream>) {
+        match incoming {
+            Incoming::Stream(stream) => {
+                // Whoever serves streams is gone only when the server stops.
+                let _ = streams.send(stream).await;
+            }
+            Incoming::Request(request) => {
+                let leads = self.inner.raft.leader().is_some();
+                let answer = if leads { HAS_LEADER } else { NO_LEADER };
+                // Whoever asked may be gone.
+                let _ = request.reply.send(Bytes::from_static(answer)).await;
+            }
+            Incoming::Datagram(_) => {}
         }
     }
 

@@ -8,6 +8,9 @@ use tests::{Agent, Kind, binary, http, job, wait};
 use crate::region::{self, Region, client, server};
 
 const OLD_KEY: &str = "cg8StVXbQJ0gPvMd9o7yrpg0a1Cq3Lk5u5n6m7p8q9s=";
+/// Newcomers vote after ten seconds unless told otherwise, which tests need not wait for.
+const QUICK: &str = "autopilot {\n  server_stabilization_time = \"1s\"\n}\n";
+
 const NEW_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 fn launch(config: &str) -> Agent {
@@ -128,7 +131,7 @@ fn cut_short(dir: &Path) {
 #[test]
 fn servers_join_by_command_and_are_given_up_by_command() {
     let _alone = region::alone();
-    let first = launch(&server("s0", 1, None, ""));
+    let first = launch(&(server("s0", 1, None, "") + QUICK));
     wait::until_within(region::FORMED_WITHIN, "the first server leads", || region::leader_of(&first));
     let mut second = launch(&server("s1", 0, None, ""));
     wait::until("the second one answers", || {
@@ -150,7 +153,7 @@ fn servers_join_by_command_and_are_given_up_by_command() {
 fn a_signal_makes_an_agent_leave_where_it_is_told_to() {
     let _alone = region::alone();
     let settings = "leave_on_terminate = true\n";
-    let first = launch(&(server("s0", 1, None, "") + settings));
+    let first = launch(&(server("s0", 1, None, "") + settings + QUICK));
     wait::until_within(region::FORMED_WITHIN, "the first server leads", || region::leader_of(&first));
     let joins = Some(first.gossip_addr());
     let mut second = launch(&(server("s1", 0, joins, "") + settings));
