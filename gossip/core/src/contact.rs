@@ -194,7 +194,11 @@ impl Gossip {
         let minute_ago = self.now.saturating_sub(Duration::from_secs(60));
         self.contact.renewals.retain(|at| *at >= minute_ago);
         let is_believable = over.0 <= self.life.0.saturating_add(LIFE_BELIEVED_MAX);
-        if self.phase != Phase::Present || self.contact.renewals.len() >= RENEWALS_MAX || !is_believable {
+        if mutants::on!("gossip-never-refutes")
+            || self.phase != Phase::Present
+            || self.contact.renewals.len() >= RENEWALS_MAX
+            || !is_believable
+        {
             return;
         }
         self.contact.renewals.push_back(self.now);

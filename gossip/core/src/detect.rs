@@ -220,7 +220,7 @@ impl Gossip {
         body: &[u8],
     ) -> Result<(), WireError> {
         let ping: Ping = wire::parse(body)?;
-        if ping.from.id != sender || ping.to.id != self.me.id {
+        if (ping.from.id != sender && !mutants::on!("gossip-believes-anyone")) || ping.to.id != self.me.id {
             return Err(WireError::Foreign);
         }
         match ping.manner {
@@ -308,7 +308,7 @@ impl Gossip {
     }
 
     fn trust(&mut self, slot: Slot) {
-        if self.detector.suspicions.remove(&slot).is_some() {
+        if !mutants::on!("gossip-suspects-for-ever") && self.detector.suspicions.remove(&slot).is_some() {
             self.counters.suspicions_cleared += 1;
             self.report(slot, Event::Returned);
         }

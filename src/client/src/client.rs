@@ -106,7 +106,10 @@ impl Client {
         let metadata = Metadata::open(&node.meta, config.state_dir.as_deref());
         node.meta = metadata.merged();
         let (journal, remembered) = match &config.state_dir {
-            Some(dir) => Journal::open(env, dir)?,
+            Some(dir) => {
+                let opened = Journal::open(env, dir)?;
+                (opened.journal, opened.remembered)
+            }
             None => (Journal::nowhere(), Vec::new()),
         };
         let context = Context {
@@ -312,7 +315,10 @@ impl Client {
                     if alloc.alloc_modify_index > known {
                         requests.push((handle.clone(), Request::Update(Box::new(Assigned { alloc, job }))));
                     }
-                } else if alloc.desired == DesiredStatus::Run && !alloc.client_status.is_terminal() {
+                } else if (alloc.desired == DesiredStatus::Run
+                    || mutants::on!("client-starts-what-is-stopped"))
+                    && !alloc.client_status.is_terminal()
+                {
                     let after = allocs.predecessors(&alloc);
                     let start = Start { alloc, job, tasks: BTreeMap::new(), after };
                     let id = start.alloc.id;

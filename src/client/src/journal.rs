@@ -2,7 +2,8 @@
 //!
 //! Every change is an [`Entry`]; a writer gets a promise that is kept once the entry is on the disk. A record that is
 //! damaged is dropped and everything after it too: what an entry describes is found again on the machine, or fails
-//! alone. The file is written anew when more than half of it is out of date.
+//! alone. The damaged file is put aside and the loss is said aloud. The file is written anew when more than half of it is
+//! out of date.
 
 use std::{
     collections::BTreeMap,
@@ -93,6 +94,26 @@ pub enum OpenError {
     },
 }
 
+/// What was lost of a journal that is damaged.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Damage {
+    /// Bytes from the first damaged record on.
+    pub lost: usize,
+    /// Where the damaged file is.
+    pub aside: PathBuf,
+}
+
+/// An open journal, and what was found in it.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where changes are handed in.
+    pub journal: Journal,
+    /// What is remembered.
+    pub remembered: Vec<Remembered>,
+    /// What was lost, if something was.
+    pub damage: Option<Damage>,
+}
+
 /// Where changes are handed in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -113,17 +134,25 @@ impl Journal {
         Self { queue: None }
     }
 
-    /// Opens the journal in `dir` and returns what it holds. A damaged tail is cut off and reported in the log.
+    /// Opens the journal in `dir` and returns what it holds. What is damaged is cut off, kept beside it and reported.
     ///
     /// # Errors
     ///
     /// When the file can not be read or made, or is of a later build.
-    pub fn open(env: &Env, dir: &Path) -> Result<(Self, Vec<Remembered>), OpenError> {
+    pub fn open(env: &Env, dir: &Path) -> Result<Opened, OpenError> {
         let path = dir.join("client.journal");
         let io = |source| OpenError::Io { path: path.clone(), source };
         let mut disk =
             Disk::open(&path).map_err(io)?.ok_or_else(|| OpenError::Foreign { path: path.clone() })?;
         let remembered = disk.tables.remembered();
+        let damage = disk.put_aside().map_err(io)?;
+        if let Some(damage) = &damage {
+            tracing::error!(
+                bytes = damage.lost,
+                aside = %damage.aside.display(),
+                "the client's journal is damaged; what it said from there on is found on the machine, or begins anew"
+            );
+        }
         disk.compact().map_err(io)?;
         let (queue, entries) = mpsc::channel(QUEUE_MAX);
         let shutdown = env.shutdown().clone();
@@ -135,7 +164,7 @@ impl Journal {
                 ControlFlow::Break(())
             }
         });
-        Ok((Self { queue: Some(queue) }, remembered))
+        Ok(Opened { journal: Self { queue: Some(queue) }, remembered, damage })
     }
 
     /// Writes changes and waits until they are on the disk.
@@ -226,19 +255,30 @@ struct Disk {
     file: File,
     length: u64,
     length_when_compact: u64,
+    /// What is behind the last whole record; none when the file ends there.
+    lost: Option<usize>,
     tables: Tables,
 }
 
 impl Disk {
     /// Opens or makes the file; none when it is something else.
     fn open(path: &Path) -> io::Result<Option<Self>> {
+        let existed = path.exists();
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
+        // A journal always has its head: it is written beside and renamed. An empty file was cut.
         if bytes.is_empty() {
-            file.write_all(MAGIC)?;
-            file.sync_all()?;
-            bytes = MAGIC.to_vec();
+            let lost = existed.then_some(0);
+            let tables = Tables::default();
+            return Ok(Some(Self {
+                path: path.to_owned(),
+                file,
+                length: 0,
+                length_when_compact: 0,
+                lost,
+                tables,
+            }));
         }
         let Some(mut rest) = bytes.strip_prefix(MAGIC.as_slice()) else { return Ok(None) };
         let mut tables = Tables::default();
@@ -246,11 +286,17 @@ impl Disk {
             tables.apply(entry);
             rest = after;
         }
-        if !rest.is_empty() {
-            tracing::warn!(bytes = rest.len(), path = %path.display(), "journal ends in a damaged record; dropping it");
-        }
+        let lost = (!rest.is_empty()).then_some(rest.len());
         let length = (bytes.len() - rest.len()) as u64;
-        Ok(Some(Self { path: path.to_owned(), file, length, length_when_compact: length, tables }))
+        Ok(Some(Self { path: path.to_owned(), file, length, length_when_compact: length, lost, tables }))
+    }
+
+    /// Keeps a damaged file for whoever wants to look, in the place of the one before.
+    fn put_aside(&self) -> io::Result<Option<Damage>> {
+        let Some(lost) = self.lost else { return Ok(None) };
+        let aside = self.path.with_extension("journal.damaged");
+        std::fs::copy(&self.path, &aside)?;
+        Ok(Some(Damage { lost, aside }))
     }
 
     /// Writes what was handed in, and what waits behind it, with one sync.
@@ -313,7 +359,7 @@ fn read_record(bytes: &[u8]) -> Option<(Entry, &[u8])> {
     let length = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let sum = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
     let body = bytes.get(8..8usize.checked_add(length)?)?;
-    if crc32fast::hash(body) != sum {
+    if crc32fast::hash(body) != sum && !mutants::on!("client-journal-unchecked") {
         return None;
     }
     let entry = rmp_serde::from_slice(body).ok()?;
@@ -393,17 +439,19 @@ mod tests {
     async fn what_was_written_is_there_after_a_kill() {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let (job, alloc) = fixture();
-        let (journal, nothing) = Journal::open(&env(), dir.path()).expect("a new journal");
-        assert!(nothing.is_empty());
+        let Opened { journal, remembered, damage } =
+            Journal::open(&env(), dir.path()).expect("a new journal");
+        assert_eq!((remembered, damage), (Vec::new(), None));
         let entries =
             vec![Entry::Job(job.clone()), Entry::Alloc(alloc.clone()), Entry::Task(alloc.id, row("t", 1))];
         journal.write(entries).await.expect("room on the disk");
         journal.write(vec![Entry::Task(alloc.id, row("t", 2))]).await.expect("room on the disk");
-        let (again, found) = Journal::open(&env(), dir.path()).expect("the same journal");
+        let Opened { journal: again, remembered: found, .. } =
+            Journal::open(&env(), dir.path()).expect("the same journal");
         let tasks = BTreeMap::from([("t".into(), row("t", 2))]);
         assert_eq!(found, [Remembered { alloc: alloc.clone(), job, tasks }]);
         again.write(vec![Entry::Forget(alloc.id)]).await.expect("room on the disk");
-        let (_, found) = Journal::open(&env(), dir.path()).expect("the same journal");
+        let found = Journal::open(&env(), dir.path()).expect("the same journal").remembered;
         assert!(found.is_empty());
     }
 
@@ -411,15 +459,27 @@ mod tests {
     async fn a_torn_tail_costs_only_what_was_torn() {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let (job, alloc) = fixture();
-        let (journal, _) = Journal::open(&env(), dir.path()).expect("a new journal");
+        let journal = Journal::open(&env(), dir.path()).expect("a new journal").journal;
         journal.write(vec![Entry::Job(job), Entry::Alloc(alloc.clone())]).await.expect("room on the disk");
         journal.write(vec![Entry::Task(alloc.id, row("t", 1))]).await.expect("room on the disk");
         let path = dir.path().join("client.journal");
         let bytes = std::fs::read(&path).expect("the journal");
         std::fs::write(&path, &bytes[..bytes.len() - 3]).expect("room on the disk");
-        let (_, found) = Journal::open(&env(), dir.path()).expect("the same journal");
-        assert_eq!(found.len(), 1);
-        assert!(found[0].tasks.is_empty());
+        let opened = Journal::open(&env(), dir.path()).expect("the same journal");
+        assert_eq!(opened.remembered.len(), 1);
+        assert!(opened.remembered[0].tasks.is_empty());
+        let damage = opened.damage.expect("it says that something is lost");
+        assert_eq!(std::fs::read(damage.aside).expect("it is kept"), bytes[..bytes.len() - 3]);
+        assert_eq!(Journal::open(&env(), dir.path()).expect("it was written anew").damage, None);
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_was_emptied_is_not_taken_for_a_new_one() {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let fresh = Journal::open(&env(), dir.path()).expect("a new journal");
+        assert_eq!(fresh.damage, None);
+        std::fs::write(dir.path().join("client.journal"), b"").expect("room on the disk");
+        assert!(Journal::open(&env(), dir.path()).expect("it is made anew").damage.is_some());
     }
 
     #[test]

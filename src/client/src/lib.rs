@@ -19,7 +19,7 @@ mod files;
 pub mod fingerprint;
 mod health;
 mod hooks;
-mod journal;
+pub mod journal;
 mod launch;
 mod lifecycle;
 pub mod logs;

@@ -117,8 +117,8 @@ impl Client {
         let mut parts = self.metadata();
         parts.change(changes);
         if let Some(path) = self.metadata_record().file.clone() {
-            let (text, target) = (serde_json::to_vec(&parts.dynamic), path.clone());
-            let written = self.env().spawn_blocking(move || write(&target, &text.map_err(io::Error::other)?));
+            let (text, target) = (sealed(&parts.dynamic), path.clone());
+            let written = self.env().spawn_blocking(move || write(&target, &text?));
             let written = written.await.unwrap_or_else(|error| Err(io::Error::other(error)));
             written.map_err(|source| MetadataError::Write { path, source })?;
         }
@@ -136,7 +136,7 @@ fn is_key(key: &str) -> bool {
 
 fn read(path: &Path) -> BTreeMap<String, Change> {
     match std::fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+        Ok(text) => unsealed(&text).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "changed metadata is lost: its record can not be read");
             BTreeMap::new()
         }),
@@ -147,6 +147,28 @@ fn read(path: &Path) -> BTreeMap<String, Change> {
             BTreeMap::new()
         }
     }
+}
+
+/// The changes as JSON, and behind them a line with their checksum: a value that changed by itself would place work on the
+/// wrong nodes.
+fn sealed(changes: &BTreeMap<String, Change>) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(changes).map_err(io::Error::other)?;
+    let sum = crc32fast::hash(&text);
+    text.extend_from_slice(format!("\n{sum:08x}\n").as_bytes());
+    Ok(text)
+}
+
+/// Reads what [`sealed`] wrote. JSON alone is of a build before the checksum.
+fn unsealed(text: &[u8]) -> Result<BTreeMap<String, Change>, String> {
+    let json = |json: &[u8]| serde_json::from_slice(json).map_err(|error| error.to_string());
+    let Some(at) = text.iter().position(|byte| *byte == b'\n') else {
+        return if text.ends_with(b"}") { json(text) } else { Err("it is cut short".to_owned()) };
+    };
+    let (body, sum) = (&text[..at], &text[at + 1..]);
+    if sum != format!("{:08x}\n", crc32fast::hash(body)).as_bytes() {
+        return Err("its checksum is wrong".to_owned());
+    }
+    json(body)
 }
 
 /// Writes a file so that it is either the old one or the new one, whatever happens.
@@ -181,7 +203,14 @@ mod tests {
     fn changes_are_found_again() {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let changes = map(&[("rack", Some("r1".to_owned()))]);
-        let text = serde_json::to_vec(&changes).expect("plain data");
+        let text = sealed(&changes).expect("plain data");
+        for bit in 0..text.len() * 8 {
+            let mut bad = text.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(unsealed(&bad).is_err(), "bit {bit}");
+        }
+        let old = serde_json::to_vec(&changes).expect("plain data");
+        assert_eq!(unsealed(&old), Ok(changes), "an older build wrote no checksum");
         write(&dir.path().join(FILE), &text).expect("room on the disk");
         let metadata = Metadata::open(&BTreeMap::new(), Some(dir.path()));
         assert_eq!(metadata.merged()["rack"], "r1");

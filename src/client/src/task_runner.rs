@@ -252,7 +252,7 @@ impl TaskRunner {
         }
         self.row.launch += 1;
         self.row.handle = None;
-        if self.remember().await.is_err() {
+        if !mutants::on!("client-starts-unwritten") && self.remember().await.is_err() {
             return Step::Abandon;
         }
         let config = self.subject(&assigned, task).task_config(self.row.launch, &env, None);
@@ -277,7 +277,9 @@ impl TaskRunner {
         };
         match started {
             Ok(started) => {
-                self.row.handle = serde_json::to_string(&started.handle).ok();
+                self.row.handle = serde_json::to_string(&started.handle)
+                    .ok()
+                    .filter(|_| !mutants::on!("client-forgets-handle"));
                 *self.live.id.lock() = Some(id.clone());
                 let now = self.context.now();
                 self.row.state.state = TaskRunState::Running;

@@ -176,7 +176,7 @@ fn removable(view: &View<'_>) -> Option<u64> {
     }
     let there: Vec<u64> = view.voters.iter().copied().filter(|id| is_there(view, *id)).collect();
     // The change itself is agreed on by the voters before it, and needs their quorum.
-    if there.len() < quorum(view.voters.len()) {
+    if there.len() < quorum(view.voters.len()) && !mutants::on!("autopilot-below-quorum") {
         return None;
     }
     let mut voters = view.voters.iter().copied().filter(|id| *id != view.leader);

@@ -56,7 +56,7 @@ impl Blocked {
     pub fn applied(&mut self, state: &State, changes: &Changes, now: &Moment<'_>) -> Output {
         let mut out = Vec::new();
         let classes = classes_with_room(state, changes);
-        if !classes.is_empty() {
+        if !classes.is_empty() && !mutants::on!("blocked-sleeps-on") {
             self.remember(&classes, changes.index);
             self.wake(now, &mut out, |eval| classes.iter().any(|class| may_help(eval, class)));
         }

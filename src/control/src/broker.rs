@@ -216,7 +216,7 @@ impl Broker {
     fn enqueue(&mut self, id: EvalId) {
         let entry = self.evals.get_mut(&id).expect("only known evaluations are put in line");
         let queue = self.jobs.entry(entry.eval.job.clone()).or_default();
-        if queue.current.is_some() {
+        if queue.current.is_some() && !mutants::on!("broker-two-of-a-job") {
             entry.place = Place::Waiting;
             queue.waiting.insert((entry.eval.create_index, id));
         } else {
@@ -285,7 +285,9 @@ impl Broker {
         };
         let at = now.elapsed + wait;
         entry.place = Place::Resting(at);
-        self.timers.insert((at, id));
+        if !mutants::on!("broker-loses-what-comes-back") {
+            self.timers.insert((at, id));
+        }
     }
 
     fn tick(&mut self, now: &mut Moment<'_>, out: &mut Vec<Evaluation>) {

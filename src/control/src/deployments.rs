@@ -170,7 +170,9 @@ fn may_promote(state: &State, deployment: &Deployment) -> bool {
     let ready = |group: &DeploymentGroup| {
         let healthy = |id: &&model::AllocId| {
             let alloc = state.alloc(**id).filter(|alloc| !alloc.terminal());
-            alloc.is_some_and(|alloc| is_healthy(alloc) == Some(true))
+            alloc.is_some_and(|alloc| {
+                is_healthy(alloc) == Some(true) || mutants::on!("deployment-promotes-the-sick")
+            })
         };
         group.auto_promote
             && group.placed_canaries.iter().filter(healthy).count() >= group.desired_canaries as usize

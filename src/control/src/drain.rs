@@ -111,7 +111,7 @@ impl Plan<'_> {
             .count();
         let leaving = self.leaving.get(&group_key(alloc)).copied().unwrap_or(0);
         let must_stay = (group.count as usize).saturating_sub(pace);
-        healthy.saturating_sub(leaving) > must_stay
+        healthy.saturating_sub(leaving) > must_stay || mutants::on!("drain-all-at-once")
     }
 
     fn into_command(self, now: &mut Moment<'_>) -> Option<Command> {

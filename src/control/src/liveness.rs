@@ -134,6 +134,9 @@ impl Liveness {
         if !node.sessions.insert(session) {
             return;
         }
+        if mutants::on!("liveness-session-does-not-count") {
+            return;
+        }
         node.silent_since = None;
         if let Some(at) = node.deadline.take() {
             self.deadlines.remove(&(at, id));
@@ -175,7 +178,14 @@ impl Liveness {
             self.deadlines.remove(&(at, id));
         }
         let Some(since) = node.silent_since else { return };
-        let at = since + if node.gossip_dead { self.config.grace } else { self.config.silent_grace };
+        let at = since
+            + if mutants::on!("liveness-without-grace") {
+                Duration::ZERO
+            } else if node.gossip_dead {
+                self.config.grace
+            } else {
+                self.config.silent_grace
+            };
         node.deadline = Some(at);
         self.deadlines.insert((at, id));
     }

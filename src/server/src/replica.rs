@@ -1,88 +1,11 @@
 //! What a server is in Raft: its node, in one of its lives.
 
-use std::{
-    fmt, fs,
-    io::{self, Write},
-    net::SocketAddr,
-    path::Path,
-};
+use std::net::SocketAddr;
 
 use raft::Peer;
 use transport::NodeId;
 
-/// Counts how often a server began anew with an empty log. A log that was thrown away has promised and acknowledged
-/// things, so the server that goes on without it must be another one in Raft.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Life(u16);
-
-impl Life {
-    /// The first life.
-    pub const FIRST: Self = Self(1);
-
-    /// Reads the life that a file keeps, and makes the file when there is none.
-    ///
-    /// # Errors
-    ///
-    /// When the file can not be read or made, or holds something else.
-    pub fn keep(path: &Path) -> io::Result<Self> {
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let wrong = || {
-                    let what = format!("{} does not hold a number from 1 to 65535", path.display());
-                    io::Error::new(io::ErrorKind::InvalidData, what)
-                };
-                let number = text.trim().parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
-                Ok(Self(number))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Self::FIRST.write(path)?;
-                Ok(Self::FIRST)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The life with this number, as agents tell each other; none when there can be no such.
-    pub fn numbered(number: u64) -> Option<Self> {
-        u16::try_from(number).ok().filter(|number| *number > 0).map(Self)
-    }
-
-    /// Its number.
-    pub fn number(self) -> u64 {
-        u64::from(self.0)
-    }
-
-    /// Puts a damaged log aside and begins the next life. The life is on the disk before the log is touched, so that
-    /// whatever happens in between, an empty log never goes with an old life.
-    ///
-    /// # Errors
-    ///
-    /// When the disk does not take it; then the next start finds the damage again.
-    pub fn begin_anew(path: &Path, raft_dir: &Path) -> io::Result<Self> {
-        let used_up = || io::Error::other("this server has begun anew 65535 times; give it another node id");
-        let next = Self(Self::keep(path)?.0.checked_add(1).ok_or_else(used_up)?);
-        next.write(path)?;
-        raft::wipe(raft_dir)?;
-        Ok(next)
-    }
-
-    fn write(self, path: &Path) -> io::Result<()> {
-        let dir = path.parent().ok_or_else(|| io::Error::other("the file of lives has no directory"))?;
-        fs::create_dir_all(dir)?;
-        let draft = path.with_extension("tmp");
-        let mut file = fs::File::create(&draft)?;
-        writeln!(file, "{}", self.0)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        fs::File::open(dir)?.sync_all()
-    }
-}
-
-impl fmt::Display for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
+use crate::Life;
 
 /// One server's part in replication, for one of its lives.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -168,17 +91,5 @@ mod tests {
         assert!(is_of_node(peer.id, replica.node_id) && !is_of_node(peer.id, NodeId([8; 16])));
         assert_eq!(Replica::from_peer(&Peer { id: peer.id ^ 1 << 20, ..peer.clone() }), None);
         assert_eq!(Replica::from_peer(&Peer { addr: "10.0.0.7:4647".to_owned(), ..peer }), None);
-    }
-
-    #[test]
-    fn a_new_life_is_another_id_and_lasts() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (path, log) = (dir.path().join("server/life"), dir.path().join("raft"));
-        assert_eq!(Life::keep(&path).expect("it is made"), Life::FIRST);
-        let next = Life::begin_anew(&path, &log).expect("an empty log can be put aside");
-        assert_eq!(Life::keep(&path).expect("it is there"), next);
-        assert_ne!(raft_id(NodeId([1; 16]), Life::FIRST), raft_id(NodeId([1; 16]), next));
-        fs::write(&path, "none").expect("the file can be written");
-        assert!(Life::keep(&path).is_err());
     }
 }

@@ -84,6 +84,9 @@ impl Store {
                 Ok(Applied { outcome, changes: Changes { index, kind: EventKind::of(command), rows }, hash })
             }
             Err(refusal) => {
+                if mutants::on!("refusal-leaves-traces") {
+                    self.state = next;
+                }
                 self.state.index = index;
                 self.chain.extend(index, bytes, &[]);
                 Err(refusal)

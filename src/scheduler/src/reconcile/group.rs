@@ -161,7 +161,7 @@ impl<'s, 'a> Group<'s, 'a> {
 
     /// Gives up what is lost and stops what is too many.
     fn stop_surplus(&mut self, counted: &mut Counted) {
-        for alloc in &counted.lost {
+        for alloc in counted.lost.iter().filter(|_| !mutants::on!("reconcile-keeps-lost")) {
             self.changes.stops.push(lost(alloc));
             self.changes.desired.stop += 1;
         }
@@ -286,7 +286,11 @@ impl<'s, 'a> Group<'s, 'a> {
         if destructive.is_empty() && counted.migrating.is_empty() {
             return self.group.count as usize;
         }
-        let parallel = strategy.max_parallel as usize;
+        let parallel = if mutants::on!("rollout-all-at-once") {
+            self.group.count as usize
+        } else {
+            strategy.max_parallel as usize
+        };
         if self.rollout.is_paused() || self.rollout.is_failed() || self.is_canarying() {
             return 0;
         }
@@ -318,7 +322,7 @@ impl<'s, 'a> Group<'s, 'a> {
             missing += 1;
         }
         let mut have = counted.kept.len() + counted.migrating.len() + counted.replace_now.len() + asked;
-        let count = self.group.count as usize;
+        let count = self.group.count as usize + usize::from(mutants::on!("reconcile-one-too-many"));
         for alloc in counted.lost.iter().take(count.saturating_sub(have)) {
             self.changes.wants.push(self.replacement(alloc));
             have += 1;

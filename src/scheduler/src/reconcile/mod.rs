@@ -96,7 +96,10 @@ pub(crate) fn reconcile(scene: &mut Scene<'_>) -> Reconciled {
     }
     let mut rollout = deployment::Rollout::find(scene);
     let mut reconciled = Reconciled::default();
-    let job = scene.job.filter(|job| !job.stop && !job.is_template()).cloned();
+    let job = scene
+        .job
+        .filter(|job| (!job.stop || mutants::on!("reconcile-stopped-runs-on")) && !job.is_template())
+        .cloned();
     if let Some(job) = &job {
         for (at, group) in job.spec.groups.iter().enumerate() {
             let all = by_group.remove(&group.name).unwrap_or_default();

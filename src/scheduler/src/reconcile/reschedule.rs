@@ -29,7 +29,10 @@ pub(crate) fn due(alloc: &Allocation, policy: Option<&ReschedulePolicy>, now: Ti
     }
     let Some(policy) = policy else { return Due::Never };
     let failed_at = failed_at(alloc);
-    if !policy.unlimited && attempts_within(alloc, policy, failed_at) >= policy.attempts {
+    if !policy.unlimited
+        && !mutants::on!("reschedule-for-ever")
+        && attempts_within(alloc, policy, failed_at) >= policy.attempts
+    {
         return Due::Never;
     }
     let at = failed_at.after(delay(alloc, policy));

@@ -104,7 +104,7 @@ async fn a_server_whose_log_was_damaged_begins_another_life() {
     let (log, life) = (dir.path().join("raft"), dir.path().join("life"));
     let mut cluster = Cluster::empty(Net::memory(), harness::patient());
     cluster.keep_on_disk(3, log.clone());
-    cluster.set_life(3, Life::keep(&life).expect("it is made"));
+    cluster.set_life(3, Life::keep(&life, &log).expect("it is made"));
     for number in 1..=3 {
         cluster.start(number).await.expect("an empty server starts");
     }

@@ -112,7 +112,10 @@ impl Writer<'_> {
         }
         for (id, change) in &changes {
             let node = self.state.node(*id).ok_or(PlanRejection::NodeNotReady { id: *id })?;
-            if !change.placements.is_empty() && !node.schedulable() {
+            if !change.placements.is_empty()
+                && !node.schedulable()
+                && !mutants::on!("plan-on-a-node-that-is-down")
+            {
                 return Err(PlanRejection::NodeNotReady { id: *id });
             }
             self.check_room(plan, checked, node, change, &stops)?;
@@ -150,7 +153,9 @@ impl Writer<'_> {
             changed.push(placed(plan, checked, placement, Timestamp::ZERO));
         }
         let after = unchanged.iter().map(|alloc| &***alloc).chain(&changed);
-        let Err(misfit) = fits(node, after) else { return Ok(()) };
+        let Some(misfit) = fits(node, after).err().filter(|_| !mutants::on!("plan-without-room")) else {
+            return Ok(());
+        };
         // A node that lost capacity is too full already; what stays on it may still be updated.
         let was_full = || fits(node, self.state.allocs_by_node(node.id).map(|alloc| &**alloc)).is_err();
         if change.placements.is_empty() && was_full() {
@@ -167,7 +172,7 @@ impl Writer<'_> {
         for update in &plan.deployment_updates {
             self.set_deployment_status(update, round.now);
         }
-        for stop in &plan.stops {
+        for stop in plan.stops.iter().skip(usize::from(mutants::on!("plan-forgets-a-stop"))) {
             self.stop_alloc(stop, round.now);
         }
         for update in &plan.updates {
@@ -250,7 +255,7 @@ impl Writer<'_> {
     }
 
     fn place(&mut self, plan: &Plan, checked: &Checked, placement: &Placement, round: &Round<'_>) {
-        if self.state.alloc(placement.id).is_some() {
+        if self.state.alloc(placement.id).is_some() && !mutants::on!("plan-places-twice") {
             return;
         }
         let mut alloc = placed(plan, checked, placement, round.now);

@@ -30,6 +30,17 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// It is not what was written.
+    #[error(
+        "{path} is not what was written there: put the right id back, or remove {sum} if this one is meant",
+        path = path.display(), sum = sum.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its checksum.
+        sum: PathBuf,
+    },
 }
 
 /// Makes a directory that only the agent may enter.
@@ -81,15 +92,31 @@ pub fn keep_endpoint_secret(path: &Path) -> Result<EndpointSecret, IdentityError
 /// When the disk refuses.
 pub fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, IdentityError> {
     let io = |source| IdentityError::Io { path: path.to_owned(), source };
-    match fs::read_to_string(path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(text),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io(error)),
+    let sum = path.with_extension("sum");
+    let read = |path: &Path| match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io(error)),
+    };
+    let (known, known_sum) = (read(path)?, read(&sum)?);
+    let sum_of = |text: &str| format!("{:08x}\n", crc32fast::hash(text.trim().as_bytes()));
+    match (known, known_sum) {
+        (Some(text), Some(known_sum)) if known_sum == sum_of(&text) => Ok(text),
+        // One of the two changed by itself, or a person wrote another id and left the checksum.
+        (Some(_), Some(_)) => Err(IdentityError::Changed { path: path.to_owned(), sum }),
+        // It is of a build before the checksum, or of a person.
+        (Some(text), None) if !text.trim().is_empty() => {
+            replace(&sum, &sum_of(&text))?;
+            Ok(text)
+        }
+        // Whoever takes the file away wants another id. An empty one is of a build that was killed while it made it.
+        (None, _) | (Some(_), None) => {
+            let text = make();
+            replace(path, &text)?;
+            replace(&sum, &sum_of(&text))?;
+            Ok(text)
+        }
     }
-    let text = make();
-    replace(path, &text)?;
-    Ok(text)
 }
 
 /// Writes a file as a whole, durably and for the agent's eyes only. Whoever is killed meanwhile leaves the old one.
@@ -187,5 +214,41 @@ impl Ids {
     /// The node id as the transport has it.
     pub fn node_id(&self) -> transport::NodeId {
         transport::NodeId(*self.node.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_changed_by_itself_is_not_believed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("client-id");
+        let make = || "2f0a8f5e-3f5b-4c53-9d4c-0f6a6a3f2b11\n".to_owned();
+        let good = keep(&path, make).expect("it is made");
+        assert_eq!(keep(&path, || "another".to_owned()).expect("it is there"), good);
+        // The line's end is the only byte that says nothing.
+        for bit in 0..(good.len() - 1) * 8 {
+            let mut bad = good.clone().into_bytes();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, bad).expect("it can be written");
+            assert!(keep(&path, make).is_err(), "bit {bit}");
+        }
+        for length in 0..good.len() - 1 {
+            fs::write(&path, &good[..length]).expect("it can be written");
+            assert!(keep(&path, make).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_person_may_take_an_id_away_or_give_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("client-id");
+        fs::write(&path, "given\n").expect("it can be written");
+        assert_eq!(keep(&path, || "made".to_owned()).expect("it is there"), "given\n");
+        fs::remove_file(&path).expect("it can go");
+        assert_eq!(keep(&path, || "made\n".to_owned()).expect("it is made"), "made\n");
+        assert_eq!(keep(&path, String::new).expect("it is there"), "made\n");
     }
 }

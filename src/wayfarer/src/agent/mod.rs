@@ -76,6 +76,7 @@ pub async fn run(args: Vec<String>) -> i32 {
     println!("\n==> Wayfarer agent started! Log data will stream in below:\n");
     let end = wait_for_end(&agent, &mut signals, &shutdown).await;
     eprintln!("==> {end}; shutting down");
+    agent.note_fault();
     let code = agent.exit_code();
     let leaves = match end {
         End::Interrupt => leave.on_interrupt,

@@ -1,14 +1,20 @@
 //! The two things that an agent can be: a server and a client.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use client::Client;
 use driver::Driver;
 use model::{NodeId, Timestamp};
-use raft::{IoMode, MemoryDisk, Storage};
+use raft::{Fault, IoMode, MemoryDisk, Storage};
 use runtime::Env;
-use server::{Life, Replica, Server, StartError};
+use server::{Differences, Life, Remedy, Replica, Server, StartError};
 use transport::Transport;
 
 use super::{
@@ -36,7 +42,7 @@ pub struct ServerParts<'a> {
 /// When the log can not be used.
 pub async fn start_server(env: &Env, options: &Options, parts: ServerParts<'_>) -> anyhow::Result<Server> {
     let ServerParts { wanted, dirs, ids, transport } = parts;
-    let root = wanted.data_dir.clone().or_else(|| dirs.lasting("server")).filter(|_| !dirs.temporary);
+    let root = server_root(wanted, dirs);
     let storage = match &root {
         Some(root) => Storage::Directory(root.join("raft")),
         None => Storage::Memory(MemoryDisk::default()),
@@ -50,7 +56,10 @@ pub async fn start_server(env: &Env, options: &Options, parts: ServerParts<'_>) 
     .with_multiplier(wanted.raft_multiplier);
     let raft_config = raft::Config::check(&raw, storage, IoMode::Thread)?;
     let mut life = match &root {
-        Some(root) => Life::keep(&root.join("life"))?,
+        Some(root) => {
+            help_itself(root, Timestamp(env.wall()))?;
+            Life::keep(&root.join("life"), &root.join("raft"))?
+        }
         None => Life::FIRST,
     };
     loop {
@@ -81,6 +90,45 @@ pub async fn start_server(env: &Env, options: &Options, parts: ServerParts<'_>) 
             (Err(error), _) => return Err(error.into()),
         }
     }
+}
+
+/// The file that remembers when the server's state was not the leader's.
+const DIFFERENCES: &str = "differences";
+
+/// Does what is to be done about a state that was not the leader's, which is why the server ended.
+fn help_itself(root: &Path, now: Timestamp) -> anyhow::Result<()> {
+    let file = root.join(DIFFERENCES);
+    match Differences::decide(&file, now)? {
+        Remedy::None => {}
+        Remedy::Replay => tracing::warn!(
+            "this server's state was not the leader's; it is made anew from its own snapshot and log"
+        ),
+        Remedy::BeginAnew => {
+            tracing::error!(
+                "this server's state was not the leader's again; it begins anew and fetches everything from the others"
+            );
+            Life::begin_anew(&root.join("life"), &root.join("raft"))?;
+        }
+        Remedy::GiveUp => anyhow::bail!(
+            "this server's state was not the leader's three times within a day: look at its memory, its disk and its build, \
+             then remove {} to let it start",
+            file.display()
+        ),
+    }
+    Ok(())
+}
+
+/// Remembers for the next start that the server ended because its state was not the leader's.
+pub fn note_fault(env: &Env, options: &Options, dirs: &Dirs, fault: &Fault) {
+    let Fault::Diverged { .. } = fault else { return };
+    let Some(root) = options.server.as_ref().and_then(|wanted| server_root(wanted, dirs)) else { return };
+    if let Err(error) = Differences::note(&root.join(DIFFERENCES), Timestamp(env.wall())) {
+        tracing::error!(%error, "could not note that the state differs");
+    }
+}
+
+fn server_root(wanted: &ServerOptions, dirs: &Dirs) -> Option<PathBuf> {
+    wanted.data_dir.clone().or_else(|| dirs.lasting("server")).filter(|_| !dirs.temporary)
 }
 
 /// What a client is started with.

@@ -154,6 +154,14 @@ impl Agent {
         }
     }
 
+    /// Remembers for the next start what it has to do about the reason for which this run ended.
+    pub fn note_fault(&self) {
+        let fault = self.server.as_ref().and_then(|server| server.fault().borrow().clone());
+        if let Some(fault) = fault {
+            parts::note_fault(&self.env, &self.region.options, &self.region.dirs, &fault);
+        }
+    }
+
     /// The exit code that tells why the agent ended: 0, or that of the part that could not go on.
     pub fn exit_code(&self) -> i32 {
         let fault = self.server.as_ref().and_then(|server| server.fault().borrow().clone());
