@@ -2,7 +2,8 @@
 //!
 //! Every change is an [`Entry`]; a writer gets a promise that is kept once the entry is on the disk. A record that is
 //! damaged is dropped and everything after it too: what an entry describes is found again on the machine, or fails
-//! alone. The damaged file is put aside and the loss is said aloud. The file is written anew when more than half of it is
+//! alone. The damaged file is put aside and the loss is said aloud. So is a file that looks whole and is shorter than it
+//! was, or an older one: a mark beside it says how long it is. The file is written anew when more than half of it is
 //! out of date.
 
 use std::{
@@ -19,7 +20,10 @@ use runtime::Env;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use self::mark::{Mark, State};
 use crate::restart::Tracker;
+
+mod mark;
 
 /// First bytes of the file: what it is, and the version of its records.
 const MAGIC: &[u8; 8] = b"WFCLNT\x00\x01";
@@ -253,9 +257,12 @@ fn job_ref(alloc: &AllocRecord) -> JobRef {
 struct Disk {
     path: PathBuf,
     file: File,
+    mark: Mark,
+    /// The checksum of the whole file, as far as it is written.
+    sum: crc32fast::Hasher,
     length: u64,
     length_when_compact: u64,
-    /// What is behind the last whole record; none when the file ends there.
+    /// What is behind the last whole record; none when the file ends there and agrees with its mark.
     lost: Option<usize>,
     tables: Tables,
 }
@@ -263,32 +270,41 @@ struct Disk {
 impl Disk {
     /// Opens or makes the file; none when it is something else.
     fn open(path: &Path) -> io::Result<Option<Self>> {
-        let existed = path.exists();
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mark = Mark::open(&path.with_extension("journal.mark"))?;
+        // A journal always has its head, so that an empty file is one that was cut.
+        if !path.exists() {
+            replace(path, MAGIC)?;
+        }
+        let mut file = OpenOptions::new().read(true).append(true).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        // A journal always has its head: it is written beside and renamed. An empty file was cut.
-        if bytes.is_empty() {
-            let lost = existed.then_some(0);
-            let tables = Tables::default();
-            return Ok(Some(Self {
-                path: path.to_owned(),
-                file,
-                length: 0,
-                length_when_compact: 0,
-                lost,
-                tables,
-            }));
-        }
-        let Some(mut rest) = bytes.strip_prefix(MAGIC.as_slice()) else { return Ok(None) };
         let mut tables = Tables::default();
-        while let Some((entry, after)) = read_record(rest) {
-            tables.apply(entry);
-            rest = after;
+        let mut rest = &bytes[..];
+        if !bytes.is_empty() {
+            let Some(records) = bytes.strip_prefix(MAGIC.as_slice()) else { return Ok(None) };
+            rest = records;
+            while let Some((entry, after)) = read_record(rest) {
+                tables.apply(entry);
+                rest = after;
+            }
         }
-        let lost = (!rest.is_empty()).then_some(rest.len());
-        let length = (bytes.len() - rest.len()) as u64;
-        Ok(Some(Self { path: path.to_owned(), file, length, length_when_compact: length, lost, tables }))
+        let damaged = bytes.is_empty() || !rest.is_empty() || mark.contradicts(&bytes);
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&bytes);
+        Ok(Some(Self {
+            path: path.to_owned(),
+            file,
+            mark,
+            sum,
+            length: bytes.len() as u64,
+            length_when_compact: bytes.len() as u64,
+            lost: damaged.then_some(rest.len()),
+            tables,
+        }))
+    }
+
+    fn state(&self) -> State {
+        State { length: self.length, sum: self.sum.clone().finalize() }
     }
 
     /// Keeps a damaged file for whoever wants to look, in the place of the one before.
@@ -315,6 +331,8 @@ impl Disk {
         self.file.write_all(&bytes)?;
         self.file.sync_data()?;
         self.length += bytes.len() as u64;
+        self.sum.update(&bytes);
+        self.mark.write(self.state())?;
         for done in waiting {
             // A writer that stopped waiting has no use for the news.
             let _ = done.send(());
@@ -331,19 +349,27 @@ impl Disk {
         for entry in self.tables.entries() {
             write_record(&mut bytes, &entry);
         }
-        let fresh = self.path.with_extension("journal.new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &self.path)?;
-        if let Some(dir) = self.path.parent() {
-            File::open(dir)?.sync_all()?;
-        }
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&bytes);
+        let next = State { length: bytes.len() as u64, sum: sum.clone().finalize() };
+        self.mark.announce(self.state(), next)?;
+        replace(&self.path, &bytes)?;
+        self.mark.write(next)?;
         self.file = OpenOptions::new().append(true).open(&self.path)?;
-        self.length = bytes.len() as u64;
+        (self.length, self.sum) = (next.length, sum);
         self.length_when_compact = self.length.max(COMPACT_MIN / 2);
         Ok(())
     }
+}
+
+/// Replaces a file durably: after a crash it is the old one or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("journal.new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 /// Writes length, checksum and content. Field names are written too, so that fields can be added.
@@ -480,6 +506,22 @@ mod tests {
         assert_eq!(fresh.damage, None);
         std::fs::write(dir.path().join("client.journal"), b"").expect("room on the disk");
         assert!(Journal::open(&env(), dir.path()).expect("it is made anew").damage.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_is_shorter_or_older_than_it_was_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let path = dir.path().join("client.journal");
+        let (job, alloc) = fixture();
+        let journal = Journal::open(&env(), dir.path()).expect("a new journal").journal;
+        journal.write(vec![Entry::Job(job), Entry::Alloc(alloc.clone())]).await.expect("room on the disk");
+        let older = std::fs::read(&path).expect("the journal");
+        journal.write(vec![Entry::Task(alloc.id, row("t", 1))]).await.expect("room on the disk");
+        // The earlier file ends at the end of a record, so nothing in it tells.
+        std::fs::write(&path, older).expect("room on the disk");
+        let opened = Journal::open(&env(), dir.path()).expect("it opens");
+        assert!(opened.damage.is_some());
+        assert_eq!(Journal::open(&env(), dir.path()).expect("it was written anew").damage, None);
     }
 
     #[test]

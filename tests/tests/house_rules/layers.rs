@@ -73,6 +73,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("tests", &[]),
     ("wayfarer", EVERYTHING),
     ("chaos-sim", EVERYTHING),
+    ("chaos-storage", EVERYTHING),
     ("chaos-cluster", &["chaos-check", "model"]),
 ];
 

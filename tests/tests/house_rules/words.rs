@@ -15,10 +15,12 @@ const HOLLOW_TYPES: [&str; 4] = ["Manager", "Helper", "Util", "Utils"];
 const UNFINISHED: [&str; 6] = ["todo!(", "unimplemented!(", "dbg!(", "TODO", "FIXME", "#[ignore"];
 
 /// Files that may go around the rule that time, chance and threads come from `runtime`. The reason stands in the file.
-const OWN_CLOCK: [&str; 11] = [
+const OWN_CLOCK: [&str; 13] = [
     "src/runtime/src/",
     // It starts other processes and measures how long they take.
     "chaos/check/src/bin/",
+    // It measures a whole sweep.
+    "chaos/storage/src/bin/",
     "src/driver/src/conformance/",
     // A shim is a process of its own, without a runtime.
     "src/driver/src/shim/",

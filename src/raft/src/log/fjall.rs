@@ -571,3 +571,37 @@ fn engine(error: fjall::Error) -> StoreError {
     }
     StoreError::Engine { reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::Payload;
+
+    fn record(index: u64, text: &'static str) -> Record {
+        Record {
+            point: LogPoint { term: 1, index },
+            payload: Payload::Command(Bytes::from_static(text.as_bytes())),
+        }
+    }
+
+    #[test]
+    fn a_sound_entry_of_another_history_does_not_fit_in() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = FjallLog::open(dir.path(), MarkSync::BeforeAck).expect("an empty directory opens");
+        let entries = [record(0, "first"), record(1, "second"), record(2, "third")];
+        log.append(&entries, None).expect("the disk works");
+        let first = log.hash_at(0).expect("it is there").expect("it has a hash");
+        // Its checksum is right and it follows the entry before; only the next one does not follow it.
+        let other = encode_entry(&record(1, "another"), first);
+        log.keyspace.insert(key_of(1), other).expect("the disk works");
+        log.database.persist(PersistMode::SyncAll).expect("the disk works");
+        drop(log);
+        let error = FjallLog::open(dir.path(), MarkSync::BeforeAck).err().expect("the chain is broken");
+        assert!(
+            matches!(&error, OpenError::Damaged { reason, .. } if reason.contains("does not follow")),
+            "{error}"
+        );
+    }
+}
