@@ -33,7 +33,7 @@ pub enum Damage {
     },
     /// A file, or all below a directory, is as it was at an earlier moment.
     Older {
-        /// Which: a name, or the beginning of names.
+        /// Which: a file, or a directory with its slash.
         below: String,
     },
     /// A file is gone.
@@ -62,7 +62,7 @@ impl Damage {
         let mut plan = Vec::new();
         let names: Vec<&String> = files.0.keys().collect();
         for (at, one) in names.iter().enumerate() {
-            let alike = |other: &&&String| kind(one) == kind(other) && files.0[**other] != files.0[**one];
+            let alike = |other: &&&String| kind(one) == kind(other) && files.0[**other] != files.0[*one];
             plan.extend(
                 names[at + 1..]
                     .iter()
@@ -78,6 +78,9 @@ impl Damage {
             names.iter().filter_map(|name| name.rfind('/').map(|at| &name[..=at])).collect();
         dirs.sort_unstable();
         dirs.dedup();
+        // A directory at the top is all that an agent has: its log and what guards the log, of one earlier moment. That is an
+        // image of the disk put back, which nothing on the same disk can notice.
+        dirs.retain(|dir| dir.matches('/').count() > 1);
         plan.extend(dirs.into_iter().map(|dir| Self::Older { below: dir.to_owned() }));
         plan.extend(in_each_file(files, places.saturating_sub(plan.len()), rng));
         plan
@@ -101,8 +104,11 @@ impl Damage {
                 files.0.insert(one.clone(), second);
             }
             Self::Older { below } => {
-                files.0.retain(|name, _| !name.starts_with(below.as_str()));
-                let back = older.0.iter().filter(|(name, _)| name.starts_with(below.as_str()));
+                let meant = |name: &String| {
+                    name == below || (below.ends_with('/') && name.starts_with(below.as_str()))
+                };
+                files.0.retain(|name, _| !meant(name));
+                let back = older.0.iter().filter(|(name, _)| meant(name));
                 files.0.extend(back.map(|(name, content)| (name.clone(), content.clone())));
             }
             Self::Gone { file } => {
