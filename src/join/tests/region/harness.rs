@@ -14,7 +14,7 @@ use join::{
 };
 use model::{JoinRole, JoinToken, Timestamp, TrustedRegion};
 use protocol::{Command, Named};
-use runtime::{Env, Instant, Shutdown, WallClock};
+use runtime::{Env, Shutdown, WallClock};
 use state::Store;
 use tempfile::TempDir;
 use transport::{
