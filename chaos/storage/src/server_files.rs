@@ -49,7 +49,7 @@ impl ServerFiles {
     /// When the server does not start or does not take the commands.
     pub async fn make(dir: &Path) -> anyhow::Result<Self> {
         let first = Running::start(dir).await?.context("an empty directory is nothing to refuse")?;
-        first.server.found(&[first.me.clone()], ClusterMarker(7)).await?;
+        first.server.found(std::slice::from_ref(&first.me), ClusterMarker(7)).await?;
         first.until_it_leads().await?;
         first.fill(0).await?;
         first.stop().await;

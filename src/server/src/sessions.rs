@@ -168,11 +168,9 @@ impl Sessions {
             Some(_) | None => entry.pulse.lock().heard,
         };
         let mut table = self.table.lock();
-        if table
-            .nodes
-            .get(&node)
-            .is_some_and(|known| known.generation == entry.generation || mutants::on!("session-closes-the-next"))
-        {
+        if table.nodes.get(&node).is_some_and(|known| {
+            known.generation == entry.generation || mutants::on!("session-closes-the-next")
+        }) {
             table.nodes.remove(&node);
             table.ended.insert(entry.generation, heard);
             self.changed.notify_one();

@@ -89,10 +89,8 @@ impl<'s, 'a> Group<'s, 'a> {
         self.place_missing(&counted, &destructive, limit);
         self.migrate(&counted);
         let updates = !destructive.is_empty() || !self.changes.in_place.is_empty();
-        let nothing_left = !updates
-            && !has_later
-            && self.changes.wants.iter().all(moves)
-            && counted.replace_now.is_empty();
+        let nothing_left =
+            !updates && !has_later && self.changes.wants.iter().all(moves) && counted.replace_now.is_empty();
         if let Some(strategy) = self.strategy {
             self.rollout.begin(self.group, strategy, self.group.count, updates || !had_running);
         }
