@@ -20,5 +20,5 @@ async fn no_damage_to_a_client_is_served_in_silence() {
     let subject = ClientFiles::make(dir.path()).await.expect("an empty directory will do");
     let found = sweep(&subject, scratch.path(), 200, 7).await.expect("every trial ends");
     assert_eq!((found.count(Verdict::Silent), &found.silent), (0, &Vec::new()));
-    assert!(found.count(Verdict::Detected) > 100, "{:?}", found.counts);
+    assert!(found.count(Verdict::Detected) > 50, "{:?}", found.counts);
 }

@@ -159,7 +159,8 @@ async fn a_node_is_down_soon_when_both_signals_say_so_and_ready_when_it_returns(
     until("it is down", || status(&cluster, leader) == Some(NodeStatus::Down)).await;
     let took = env.now().saturating_duration_since(cut);
     println!("down {took:?} after gossip said so");
-    assert!(took >= Duration::from_millis(1_500) && took < Duration::from_secs(8), "{took:?}");
+    // The grace counts from when the node was last heard, which is up to a ping before the cut.
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
     links.heal();
     say(&cluster, GossipWord::Alive).await;
     let mut client = Client::open(&cluster, &transport, leader).await;
