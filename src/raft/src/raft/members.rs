@@ -7,6 +7,7 @@ use openraft::{
     async_runtime::WatchReceiver,
     error::{ClientWriteError, Fatal, ForwardReason, RaftError},
 };
+use runtime::Instant;
 
 use super::{LEASE_RETRY, LEASE_WAITS, Raft};
 use crate::{
@@ -96,12 +97,23 @@ impl<S: StateMachine> Raft<S> {
         let deadline = self.shared.env.now() + self.shared.config.election_max * LEASE_WAITS;
         loop {
             let error = match self.shared.raft.change_membership(change.clone(), false).await {
-                Ok(written) => return Ok(written.log_id.index),
+                Ok(written) => {
+                    self.show_members_of(written.log_id.index, deadline).await;
+                    return Ok(written.log_id.index);
+                }
                 Err(error) => error,
             };
             if !self.waits_for_lease(&error) || self.shared.env.now() >= deadline {
                 return Err(self.change_error(error));
             }
+            self.shared.env.sleep(LEASE_RETRY).await;
+        }
+    }
+
+    /// Waits until [`Raft::members`] shows a change that was made: what raft shows of itself follows a moment after.
+    async fn show_members_of(&self, index: u64, deadline: Instant) {
+        let shown = || self.metrics().membership_config.log_id().is_some_and(|at| at.index >= index);
+        while !shown() && self.shared.env.now() < deadline {
             self.shared.env.sleep(LEASE_RETRY).await;
         }
     }
