@@ -90,6 +90,7 @@ impl Neighbours {
             return None;
         }
         known.asked = Some(now);
+        known.ask_at = Some(now + ASK_PAUSE_MIN);
         Some(known.failures as usize)
     }
 
