@@ -1,4 +1,4 @@
-//! Links the binary at a fixed address, and equal functions once.
+//! Links the binary at a fixed address, without symbols, and equal functions once.
 //!
 //! The same binary is the small process beside each task. At a fixed address its tables need no relocation, so that
 //! their pages stay shared with every other such process instead of being copied into each. The price is that the
@@ -12,8 +12,11 @@ use std::{env, path::Path, process::Command};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-link-arg-bins=-no-pie");
-    if env::var("PROFILE").is_ok_and(|profile| profile == "release") && links_with_lld() {
-        println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
+        if links_with_lld() {
+            println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+        }
     }
 }
 

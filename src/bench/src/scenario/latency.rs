@@ -1,7 +1,7 @@
 //! From the moment at which a job is handed in to the moment at which someone who watches it sees it running: one job
 //! at a time on an idle cluster, then a steady stream of them.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use anyhow::bail;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -32,11 +32,15 @@ pub async fn run(run: &mut Run<'_>) -> anyhow::Result<()> {
     let mut streamed = Vec::new();
     let started = run.env.now();
     for (number, job) in (0_u32..).zip(second) {
-        run.env.sleep_until(started + STREAM_EVERY * number).await;
-        under_way.push(one(run.env, &run.cluster.api, job));
-        while let Some(Some(time)) = futures_util::FutureExt::now_or_never(under_way.next()) {
-            streamed.push(time?);
+        let mut due = pin!(run.env.sleep_until(started + STREAM_EVERY * number));
+        loop {
+            tokio::select! {
+                biased;
+                Some(time) = under_way.next() => streamed.push(time?),
+                () = &mut due => break,
+            }
         }
+        under_way.push(one(run.env, &run.cluster.api, job));
     }
     while let Some(time) = under_way.next().await {
         streamed.push(time?);
