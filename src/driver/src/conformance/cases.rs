@@ -172,7 +172,8 @@ async fn output_is_bounded(stage: &Stage<'_>) -> CaseResult {
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("t.stdout."))
         .collect();
-    ensure!(files.len() == 2, "{} files are kept", files.len());
+    // Fewer when an engine that bounds its own copy has dropped the middle of the flood before it was read.
+    ensure!((1..=2).contains(&files.len()), "{} files are kept", files.len());
     for file in files {
         let (name, size) = (file.file_name(), file.metadata()?.len());
         ensure!(size <= 1 << 20, "{name:?} has {size} bytes");
