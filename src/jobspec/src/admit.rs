@@ -44,7 +44,7 @@ pub fn admit(job: &mut Value, defaults: &ServerDefaults) {
         fold_old_fields(group);
     }
     canonicalise(job);
-    let Some(submitted) = job.as_object() else { return };
+    let Value::Object(submitted) = job.take() else { return };
     let mut stored = store(&JOB, submitted);
     complete(&mut stored);
     *job = Value::Object(stored);
@@ -80,10 +80,10 @@ fn fold_old_expose(service: &mut Object) {
 }
 
 /// The stored form of an object: what is unset is zero, what is empty is null, what only a request has is gone.
-fn store(block: &'static Block, object: &Object) -> Object {
+fn store(block: &'static Block, mut object: Object) -> Object {
     let mut stored = Map::with_capacity(object.len());
     for field in block.alphabetical().iter().filter(|field| field.form != Form::Submitted) {
-        let value = object.get(field.json).map_or(Value::Null, |value| store_value(field, value));
+        let value = object.get_mut(field.json).map_or(Value::Null, |value| store_value(field, value.take()));
         let value = match value {
             Value::Null if !field.nullable => shape::zero(field.kind),
             value => value,
@@ -95,20 +95,21 @@ fn store(block: &'static Block, object: &Object) -> Object {
     stored
 }
 
-fn store_value(field: &Field, value: &Value) -> Value {
+fn store_value(field: &Field, value: Value) -> Value {
     let keeps_empty = matches!(field.default, Fallback::Empty);
+    let objects = |value| if let Value::Object(object) = value { Some(object) } else { None };
     match (field.kind, value) {
         (Kind::Block(inner), Value::Object(object)) => store(inner, object).into(),
         (_, Value::Array(list)) if list.is_empty() && !keeps_empty => Value::Null,
         (_, Value::Object(map)) if map.is_empty() && !keeps_empty => Value::Null,
         (Kind::Blocks(inner), Value::Array(list)) => {
-            list.iter().filter_map(Value::as_object).map(|item| store(inner, item)).collect::<Vec<_>>().into()
+            list.into_iter().filter_map(objects).map(|item| store(inner, item)).collect::<Vec<_>>().into()
         }
         (Kind::BlockMap(inner), Value::Object(map)) => {
-            let items = map.iter().filter_map(|(name, item)| Some((name.clone(), item.as_object()?)));
+            let items = map.into_iter().filter_map(|(name, item)| Some((name, objects(item)?)));
             items.map(|(name, item)| (name, Value::Object(store(inner, item)))).collect::<Map<_, _>>().into()
         }
-        _ => value.clone(),
+        (_, value) => value,
     }
 }
 
@@ -233,7 +234,7 @@ fn complete_service(service: &mut Object, names: &ServiceNames, task: Option<&st
 
 fn complete_identity(task: &mut Object) {
     if object::is_null(task, "Identity") {
-        object::set(task, "Identity", store(&IDENTITY, &Map::new()));
+        object::set(task, "Identity", store(&IDENTITY, Map::new()));
     }
     let Some(identity) = object::child_mut(task, "Identity") else { return };
     if object::text(identity, "Name").is_empty() {

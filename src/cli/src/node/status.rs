@@ -124,11 +124,12 @@ pub async fn show(context: &Context, prefix: &str) -> Outcome {
     if template::print(context, || go_api::node(&node))? {
         return Ok(0);
     }
-    let (mut allocs, _) =
-        client.node_allocation_lines(&node.id).await.or_fail("Error querying node allocations")?;
     let short = context.on("short");
-    // A node that does not answer is shown without what only it knows.
-    let stats = if short { None } else { client.node_stats_with_allocations(&node.id).await.ok() };
+    // A node that does not answer is shown without what only it knows. It takes a moment to measure itself, in which the
+    // servers can be asked the rest.
+    let stats = async { if short { None } else { client.node_stats_with_allocations(&node.id).await.ok() } };
+    let (allocs, stats) = tokio::join!(client.node_allocation_lines(&node.id), stats);
+    let (mut allocs, _) = allocs.or_fail("Error querying node allocations")?;
     context.console.out(&basics(context, &node, stats.as_ref()));
     if !short {
         details(context, &client, &node, &allocs, stats.as_ref()).await?;
