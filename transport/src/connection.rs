@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -35,6 +35,10 @@ const DATAGRAM_QUEUE_MAX: usize = 64;
 /// Frames taken from the outbox at once, and bytes gathered before they are handed down.
 const WRITE_FRAMES_MAX: usize = 128;
 const WRITE_BYTES_MAX: usize = 256 * 1024;
+/// A peer of which nothing is heard for so long while an answer is awaited may be gone; longer than a round trip to a machine
+/// that is near. The longest pause is for questions that take long.
+const QUIET: Duration = Duration::from_millis(150);
+const QUIET_MAX: Duration = Duration::from_secs(5);
 /// When the first stream fails, the end of the connection is usually on its way, with its reason.
 const REASON_WAIT: Duration = Duration::from_millis(200);
 
@@ -138,7 +142,14 @@ impl Connection {
     ///
     /// [`RequestError::may_have_run`] tells whether asking again may do things twice.
     pub async fn request(&self, body: Bytes, deadline: Instant) -> Result<Bytes, RequestError> {
-        self.shared().requests.ask(body, deadline).await
+        let heard = self.shared().link.heard();
+        let answer = self.shared().requests.ask(body, deadline);
+        tokio::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            () = self.shared().watch(heard) => unreachable!("watching goes on until it is dropped"),
+        }
     }
 
     /// Opens a stream that the peer sees with `header`. Waits, until `deadline`, while the peer permits no more.
@@ -234,6 +245,21 @@ struct Shared {
 }
 
 impl Shared {
+    /// Looks whether the peer is gone while an answer is awaited and nothing is heard of it: less and less often, for a question
+    /// may be a long one.
+    async fn watch(&self, mut heard: u64) {
+        let mut pause = QUIET;
+        loop {
+            sleep(pause).await;
+            pause = (pause * 2).min(QUIET_MAX);
+            let count = self.link.heard();
+            if count == heard {
+                self.link.look().await;
+            }
+            heard = count;
+        }
+    }
+
     fn close(&self, code: CloseCode, reason: &str) {
         self.end(Closed::ByUs { code, reason: reason.to_owned() });
         self.link.close(code, reason);
@@ -367,7 +393,11 @@ impl Receiver {
             () = self.accept_streams() => return,
             () = self.read_datagrams() => return,
         };
+        let vanished = closed == Closed::Vanished;
         self.shared.end(closed);
+        if vanished {
+            self.shared.link.close(CloseCode::Done, "the peer's process is gone");
+        }
     }
 
     /// Never returns: the end of the link is reported elsewhere.

@@ -65,6 +65,9 @@ pub enum Closed {
     /// The peer has lost its state: it was restarted.
     #[error("the peer was restarted")]
     Restarted,
+    /// The peer's machine says that nobody has its port open: its process is gone.
+    #[error("the peer's process is gone: its port is closed")]
+    Vanished,
     /// Nothing was heard for the idle timeout.
     #[error("nothing was heard from the peer for the idle timeout")]
     TimedOut,
@@ -108,9 +111,11 @@ impl DialError {
         match closed {
             Closed::ByPeer { code: CloseCode::Refused, reason } => Self::Refused { reason },
             Closed::Failed(reason) => Self::Handshake(reason),
-            Closed::ByUs { .. } | Closed::ByPeer { .. } | Closed::Restarted | Closed::TimedOut => {
-                Self::Lost(closed)
-            }
+            Closed::ByUs { .. }
+            | Closed::ByPeer { .. }
+            | Closed::Restarted
+            | Closed::Vanished
+            | Closed::TimedOut => Self::Lost(closed),
         }
     }
 }

@@ -17,6 +17,14 @@ pub(crate) type BoxWrite = Box<dyn AsyncWrite + Send + Sync + Unpin>;
 pub(crate) trait Link: Send + Sync + 'static {
     fn remote_addr(&self) -> SocketAddr;
     fn rtt(&self) -> Duration;
+    /// Counts what came from the peer, of whatever kind: as long as it stands still the peer is not heard.
+    fn heard(&self) -> u64 {
+        0
+    }
+    /// Looks whether the peer's process is gone, where that can be told. Then this link ends, and all others to its address.
+    fn look(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// Waits until the peer permits another stream.
     fn open_stream(&self) -> BoxFuture<'_, Result<(BoxRead, BoxWrite), Closed>>;
     fn accept_stream(&self) -> BoxFuture<'_, Result<(BoxRead, BoxWrite), Closed>>;

@@ -39,6 +39,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Names the cluster that this agent belongs to. From then on it refuses peers of its region that name another.
     fn set_cluster(&self, cluster: ClusterId);
 
+    /// Asks a machine whether the port at which a server listened is closed, which ends all connections that were dialled
+    /// to it. False where it does not say so, or where the carrier has no such thing.
+    fn is_closed(&self, _addr: SocketAddr) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
     /// Closes every connection with `CloseCode::Shutdown`, tells the peers, and ends the acceptor.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

@@ -126,6 +126,28 @@ fn a_killed_and_restarted_server_is_noticed_at_once() {
     });
 }
 
+#[test]
+fn whoever_awaits_an_answer_learns_that_the_process_is_gone() {
+    let authority = authority();
+    let server = credentials(&authority, Role::Server, 1);
+    let (first, addr) = server_in_its_own_runtime(SocketAddr::from(([127, 0, 0, 1], 0)), &server, 1);
+    let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (_bound, asked, other) = client.block_on(async {
+        let bound = start(&credentials(&authority, Role::Client, 2));
+        let asked = bound.transport.dial(addr, Plane::Node, Expect::Admitted).await.unwrap();
+        let other = bound.transport.dial(addr, Plane::Rpc, Expect::Admitted).await.unwrap();
+        assert!(!bound.transport.is_closed(addr).await, "it listens");
+        (bound, asked, other)
+    });
+    first.shutdown_timeout(Duration::from_secs(5));
+    client.block_on(async {
+        let answer = asks(&asked.connection).await;
+        assert_eq!(answer, Err(RequestError::Lost(Closed::Vanished)), "long before the idle timeout");
+        let closed = timeout(Duration::from_secs(5), other.connection.closed()).await.unwrap();
+        assert_eq!(closed, Closed::Vanished, "the other connection to it ends with that");
+    });
+}
+
 struct WallTime(WallInstant);
 
 impl WallTime {

@@ -14,9 +14,11 @@ use crate::{Moment, for_node};
 /// Settings of the watch over nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Time after which a node is down that gossip calls dead and that has no session, counted from when it was last
-    /// heard in one.
+    /// Time after which a node is down that gossip calls dead, that has no session, and whose machine does not answer
+    /// either or says that the agent is not there; counted from when it was last heard in a session.
     pub grace: Duration,
+    /// The same for one whose machine answers, or of whose machine nothing is known: its agent may only stand still.
+    pub stall_grace: Duration,
     /// Time without a session after which a node is down whatever gossip says: one that no server hears can not be
     /// given work, and what it ran must go on elsewhere.
     pub silent_grace: Duration,
@@ -28,10 +30,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Down as soon as both signals agree: it takes gossip longer than the grace to call a node dead. The grace covers a
-    /// client that changes servers, which takes it well under a second.
+    /// Down as soon as both signals agree and the machine is gone: it takes gossip longer than the grace to call a node
+    /// dead. The grace covers a client that changes servers, which takes it well under a second. An agent that stands still
+    /// for 5 s must be borne, also where it then needs seconds to find a server in a network that loses packets.
     pub const STANDARD: Self = Self {
         grace: Duration::from_millis(1_500),
+        stall_grace: Duration::from_secs(10),
         silent_grace: Duration::from_secs(30),
         failover_grace: Duration::from_secs(10),
         updates_max: 512,
@@ -40,6 +44,21 @@ impl Config {
 
 /// Identifies a server's session with a node: the server, and a number of its own.
 pub type SessionId = (u64, u64);
+
+/// A node that was silent for so long when its session ended did not end it to change servers: its machine is looked at.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+
+/// What is known of the machine of a node that is not heard.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Machine {
+    /// It was not looked at since the node fell silent.
+    #[default]
+    Unknown,
+    /// It answers, and the agent's ports are open: the agent may only stand still.
+    Standing,
+    /// It does not answer, or says that the agent is not there.
+    Gone,
+}
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +77,8 @@ pub enum Input<'a> {
     GossipDead(NodeId),
     /// Gossip calls the node alive.
     GossipAlive(NodeId),
+    /// Somebody looked at the machine of a node, as [`Liveness::next_look`] asked.
+    Looked(NodeId, Machine),
     /// A command was applied.
     Applied(&'a Changes),
     /// Time passed.
@@ -65,7 +86,8 @@ pub enum Input<'a> {
 }
 
 /// The watch over nodes: the leader marks one down only when no server holds a session with it for the grace time. A
-/// session overrules gossip; gossip alone never takes a node down, it only shortens the wait.
+/// session overrules gossip; gossip alone never takes a node down, it only shortens the wait. Silence does not tell an agent
+/// that died from one that stands still, its machine does: so that is looked at before the short wait counts.
 #[derive(Debug)]
 pub struct Liveness {
     config: Config,
@@ -74,6 +96,8 @@ pub struct Liveness {
     deadlines: BTreeSet<(Duration, NodeId)>,
     /// Nodes with a session whose record does not say ready yet.
     returned: BTreeSet<NodeId>,
+    /// Nodes whose machines are to be looked at.
+    looks: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Default)]
@@ -82,13 +106,19 @@ struct Watched {
     silent_since: Option<Duration>,
     deadline: Option<Duration>,
     gossip_dead: bool,
+    machine: Machine,
 }
 
 impl Liveness {
     /// Makes the watch of the nodes in a state. Each has the time of a failover to be heard of.
     pub fn new(config: Config, state: &State, now: &Moment<'_>) -> Self {
-        let mut liveness =
-            Self { config, nodes: BTreeMap::new(), deadlines: BTreeSet::new(), returned: BTreeSet::new() };
+        let mut liveness = Self {
+            config,
+            nodes: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            returned: BTreeSet::new(),
+            looks: BTreeSet::new(),
+        };
         // The time counts as if it had begun so that it ends when the failover's grace does.
         let silent_since = now.elapsed + config.failover_grace;
         for node in state.nodes().filter(|node| expected(node)) {
@@ -103,6 +133,10 @@ impl Liveness {
             Input::SessionOpened(id, session) => self.open(id, session),
             Input::SessionClosed(id, session, heard) => {
                 self.close(id, heard.min(now.elapsed), |held| held == session);
+                let fell_silent = heard.saturating_add(LOOK_AFTER) <= now.elapsed;
+                if fell_silent && self.nodes.get(&id).is_some_and(|node| node.silent_since.is_some()) {
+                    self.looks.insert(id);
+                }
             }
             Input::Sessions(server, held) => {
                 held.iter().for_each(|(id, number)| self.open(*id, (server, *number)));
@@ -113,6 +147,7 @@ impl Liveness {
             Input::AllTold => self.end_failover(now.elapsed),
             Input::GossipDead(id) => self.hear_gossip(id, true),
             Input::GossipAlive(id) => self.hear_gossip(id, false),
+            Input::Looked(id, machine) => self.looked(id, machine),
             Input::Applied(changes) => self.applied(changes, now.elapsed),
             Input::Tick => {}
         }
@@ -122,6 +157,12 @@ impl Liveness {
     /// Returns the wait until [`Input::Tick`] is due; none when every node has a session.
     pub fn next_tick(&self, now: &Moment<'_>) -> Option<Duration> {
         self.deadlines.first().map(|(at, _)| at.saturating_sub(now.elapsed))
+    }
+
+    /// Takes a node whose machine is to be looked at; [`Input::Looked`] answers. Whoever calls it may look at a few at a
+    /// time: what was not looked at waits for longer.
+    pub fn next_look(&mut self) -> Option<NodeId> {
+        self.looks.pop_first()
     }
 
     /// Tells whether any server holds a session with a node.
@@ -138,9 +179,11 @@ impl Liveness {
             return;
         }
         node.silent_since = None;
+        node.machine = Machine::Unknown;
         if let Some(at) = node.deadline.take() {
             self.deadlines.remove(&(at, id));
         }
+        self.looks.remove(&id);
         self.returned.insert(id);
     }
 
@@ -169,6 +212,10 @@ impl Liveness {
         self.returned.remove(&id);
         let node = self.nodes.entry(id).or_default();
         node.silent_since = Some(since);
+        node.machine = Machine::Unknown;
+        if node.gossip_dead {
+            self.looks.insert(id);
+        }
         self.set_deadline(id);
     }
 
@@ -181,10 +228,12 @@ impl Liveness {
         let at = since
             + if mutants::on!("liveness-without-grace") {
                 Duration::ZERO
-            } else if node.gossip_dead {
-                self.config.grace
             } else {
-                self.config.silent_grace
+                match (node.gossip_dead, node.machine) {
+                    (true, Machine::Gone) => self.config.grace,
+                    (true, Machine::Standing | Machine::Unknown) => self.config.stall_grace,
+                    (false, _) => self.config.silent_grace,
+                }
             };
         node.deadline = Some(at);
         self.deadlines.insert((at, id));
@@ -195,9 +244,22 @@ impl Liveness {
         // The word is kept while a session overrules it: should that end, the two signals are there.
         if node.gossip_dead != dead {
             node.gossip_dead = dead;
-            if node.sessions.is_empty() {
-                self.set_deadline(id);
+            if !dead {
+                node.machine = Machine::Unknown;
+                self.looks.remove(&id);
+            } else if node.silent_since.is_some() && node.machine == Machine::Unknown {
+                self.looks.insert(id);
             }
+            self.set_deadline(id);
+        }
+    }
+
+    fn looked(&mut self, id: NodeId, machine: Machine) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        // One that has a session again needs nobody's word.
+        if node.silent_since.is_some() && node.deadline.is_some() {
+            node.machine = machine;
+            self.set_deadline(id);
         }
     }
 
@@ -227,6 +289,7 @@ impl Liveness {
 
     fn forget(&mut self, id: NodeId) {
         self.returned.remove(&id);
+        self.looks.remove(&id);
         if let Some(at) = self.nodes.remove(&id).and_then(|node| node.deadline) {
             self.deadlines.remove(&(at, id));
         }
@@ -324,6 +387,10 @@ mod tests {
                 .is_empty()
         );
         assert!(liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id)).is_empty());
+        assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.stall_grace));
+        assert_eq!(liveness.next_look(), Some(id));
+        let gone = Input::Looked(id, Machine::Gone);
+        assert!(liveness.step(region.state(), &mut clock.moment(), gone).is_empty());
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
         clock.pass(2 * SECOND);
         let commands = liveness.step(region.state(), &mut clock.moment(), Input::Tick);
@@ -392,6 +459,7 @@ mod tests {
         liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
         clock.pass(10 * SECOND);
         liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST));
+        liveness.step(region.state(), &mut clock.moment(), Input::Looked(id, Machine::Gone));
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
         liveness.step(region.state(), &mut clock.moment(), Input::GossipAlive(id));
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.silent_grace));
@@ -418,6 +486,8 @@ mod tests {
         let id = region.node_id(0);
         liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
         liveness.step(region.state(), &mut clock.moment(), Input::AllTold);
+        assert_eq!(liveness.next_look(), Some(id), "nobody looked at it for this leader");
+        liveness.step(region.state(), &mut clock.moment(), Input::Looked(id, Machine::Gone));
         assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.grace));
     }
 
@@ -429,8 +499,41 @@ mod tests {
         clock.pass(3 * SECOND);
         let closed = Input::SessionClosed(id, SESSION, heard);
         assert!(liveness.step(region.state(), &mut clock.moment(), closed).is_empty());
+        assert_eq!(liveness.next_look(), Some(id), "its machine is looked at before gossip has its verdict");
+        liveness.step(region.state(), &mut clock.moment(), Input::Looked(id, Machine::Gone));
         let commands = liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
         assert_eq!(commands.len(), 1, "it was silent for longer than the grace");
+    }
+
+    #[test]
+    fn an_agent_that_may_only_stand_still_gets_the_longer_grace() {
+        for looked in [None, Some(Machine::Standing)] {
+            let (region, mut clock, mut liveness, id) = started();
+            let heard = clock.moment().elapsed;
+            clock.pass(4 * SECOND);
+            liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, heard));
+            liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
+            if let Some(machine) = looked {
+                liveness.step(region.state(), &mut clock.moment(), Input::Looked(id, machine));
+            }
+            clock.pass(5 * SECOND);
+            assert!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).is_empty());
+            clock.pass(SECOND);
+            assert_eq!(liveness.step(region.state(), &mut clock.moment(), Input::Tick).len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_was_seen_of_a_machine_counts_for_one_silence() {
+        let (region, mut clock, mut liveness, id) = started();
+        liveness.step(region.state(), &mut clock.moment(), Input::GossipDead(id));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, SESSION, JUST));
+        assert_eq!(liveness.next_look(), Some(id));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionOpened(id, (2, 7)));
+        liveness.step(region.state(), &mut clock.moment(), Input::Looked(id, Machine::Gone));
+        liveness.step(region.state(), &mut clock.moment(), Input::SessionClosed(id, (2, 7), JUST));
+        assert_eq!(liveness.next_tick(&clock.moment()), Some(Config::STANDARD.stall_grace));
+        assert_eq!((liveness.next_look(), liveness.next_look()), (Some(id), None));
     }
 
     /// A region with one node that has a session.

@@ -32,10 +32,11 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    MemberStatus,
+    HostSign, MemberStatus,
     asks::{self, Answer, Report, Said},
     group,
     members::GossipWord,
+    probe,
     server::{Inner, SubmitError, Submitted},
 };
 
@@ -54,6 +55,10 @@ const BEGIN_RETRY: Duration = Duration::from_millis(100);
 /// The longest that the loop sleeps without looking at its machines.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
+/// Machines that are looked at at once. Each takes some sockets for up to a second; the others wait, and those that were
+/// not looked at are believed to be there for longer.
+const LOOKS_MAX: usize = 64;
+
 /// What others tell the leader.
 #[derive(Debug)]
 pub(crate) enum LeaderInput {
@@ -61,6 +66,8 @@ pub(crate) enum LeaderInput {
     Report(Report, oneshot::Sender<Answer>),
     /// Gossip says something of a node.
     Gossip(NodeId, GossipWord),
+    /// A node's machine was looked at.
+    Looked(NodeId, liveness::Machine),
     /// Remove old records.
     Collect {
         /// All that is over, however young.
@@ -156,6 +163,7 @@ async fn lead(
     loop {
         leader.start_rounds();
         leader.propose_next();
+        leader.start_looks();
         let wake = inner.env.now() + leader.next_tick();
         let event = tokio::select! {
             biased;
@@ -228,6 +236,8 @@ struct Leader {
     rounds: VecDeque<Round>,
     outbox: VecDeque<Command>,
     proposing: Option<Submission>,
+    /// Machines that are being looked at.
+    looking: usize,
     reporters: Reporters,
     /// Whether every server has told which sessions it holds since this one leads.
     all_told: bool,
@@ -263,6 +273,7 @@ impl Leader {
             rounds: VecDeque::new(),
             outbox: commands.into(),
             proposing: None,
+            looking: 0,
             reporters: Reporters::default(),
             all_told: false,
             collect_at,
@@ -374,6 +385,11 @@ impl Leader {
             LeaderInput::Gossip(node, GossipWord::Alive) => self.live(liveness::Input::GossipAlive(node)),
             LeaderInput::Gossip(node, GossipWord::Dead) => self.live(liveness::Input::GossipDead(node)),
             LeaderInput::Gossip(_, GossipWord::Suspect) => {}
+            LeaderInput::Looked(node, machine) => {
+                // One that an earlier leader's loop asked for was not counted here.
+                self.looking = self.looking.saturating_sub(1);
+                self.live(liveness::Input::Looked(node, machine));
+            }
             LeaderInput::Collect { all, done } => {
                 let thresholds = if all { Thresholds::EVERYTHING } else { self.inner.config.thresholds };
                 let inner = self.inner.clone();
@@ -453,6 +469,25 @@ impl Leader {
             let commands = leader.liveness.step(&snapshot, now, input);
             leader.outbox.extend(commands);
         });
+    }
+
+    /// Looks at the machines of nodes that are not heard, some at a time.
+    fn start_looks(&mut self) {
+        while self.looking < LOOKS_MAX
+            && let Some(node) = self.liveness.next_look()
+        {
+            self.looking += 1;
+            let inner = self.inner.clone();
+            self.inner.env.spawn("leader-look", async move {
+                let machine = match probe::look(&inner, node, None).await {
+                    HostSign::Stalled => liveness::Machine::Standing,
+                    HostSign::Closed | HostSign::Silent => liveness::Machine::Gone,
+                };
+                tracing::debug!(%node, ?machine, "looked at the machine of a node that is not heard");
+                // The leader's loop is gone only when the server stops.
+                let _ = inner.leader.send(LeaderInput::Looked(node, machine)).await;
+            });
+        }
     }
 
     /// Proposes the next of what the machines want. One is under way at a time, so that their order is kept.

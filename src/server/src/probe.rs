@@ -2,7 +2,8 @@
 //!
 //! A connection outlives its peer by many seconds. When gossip calls a node suspect or dead, or the node is not heard as often
 //! as it was, the server that holds its session asks it whether it is there. No answer ends the session, which is the second signal, unless the machine still
-//! answers: then the agent only stands still, and what it runs goes on.
+//! answers: then the agent only stands still, and what it runs goes on. The leader has the machine of a node that nobody
+//! has a session with looked at too, before it believes gossip.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,10 +30,21 @@ pub enum HostSign {
     Silent,
 }
 
+/// Which agent's machine is looked at, and what the server knows of where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Whereabouts {
+    /// The node.
+    pub node: NodeId,
+    /// Where its connection comes from, if it has one.
+    pub agent: Option<SocketAddr>,
+    /// Where its API is, as its record says. Gossip's word may be missing or later.
+    pub http: Option<SocketAddr>,
+}
+
 /// Looks at a machine without its agent's help.
 pub trait HostProbe: Send + Sync + 'static {
-    /// Looks at the machine that an agent's connection comes from. Takes a second at most.
-    fn probe(&self, agent: SocketAddr) -> BoxFuture<'_, HostSign>;
+    /// Looks at the machine of an agent. Takes a second at most.
+    fn probe(&self, of: Whereabouts) -> BoxFuture<'_, HostSign>;
 }
 
 impl Server {
@@ -44,17 +56,19 @@ impl Server {
     }
 }
 
+/// Looks at a node's machine. Without anything that could, a node that does not answer has a machine that does not.
+pub(crate) async fn look(inner: &Inner, node: NodeId, agent: Option<SocketAddr>) -> HostSign {
+    let Some(probe) = inner.host_probe.get() else { return HostSign::Silent };
+    let http = inner.hub.snapshot().node(node).and_then(|node| node.http_addr.parse().ok());
+    probe.probe(Whereabouts { node, agent, http }).await
+}
+
 /// Asks a node whether it is there, and ends its session when it is not.
 pub(crate) async fn verify(inner: Arc<Inner>, node: NodeId) {
     let Some(connection) = inner.sessions.connection(node) else { return };
     let deadline = inner.env.now() + ANSWER_TIMEOUT;
     // Both at once: a machine that is gone is known to be so the sooner.
-    let machine = async {
-        match inner.host_probe.get() {
-            Some(probe) => probe.probe(connection.remote_addr()).await,
-            None => HostSign::Silent,
-        }
-    };
+    let machine = look(&inner, node, Some(connection.remote_addr()));
     tokio::pin!(machine);
     let answer = connection.request(Bytes::new(), deadline);
     tokio::pin!(answer);

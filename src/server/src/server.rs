@@ -76,6 +76,8 @@ impl Heartbeats {
         if let Some(grace) = self.grace.filter(|grace| !grace.is_zero()) {
             config.grace = config.grace.min(grace);
         }
+        // One that gossip calls dead is not given longer than one that gossip hears.
+        config.stall_grace = config.stall_grace.min(config.silent_grace);
         if let Some(failover) = self.failover_ttl {
             config.failover_grace = failover;
         }

@@ -13,7 +13,7 @@ use crate::{
     allocs::{self, Updates},
     events::EventRing,
     hub::Hub,
-    leader,
+    leader, lookout,
     machine::Machine,
     members::Gossip,
     peers::{self, Peers},
@@ -79,6 +79,7 @@ impl Server {
         let inner = Arc::new(inner);
         env.spawn("alloc-updates", allocs::run(inner.clone(), batches));
         env.spawn("leader", leader::run(inner.clone(), inputs));
+        env.spawn("lookout", lookout::run(inner.clone()));
         env.spawn("region", region::run(inner.clone()));
         env.spawn("session-report", report::run(inner.clone()));
         Ok(Self { inner })

@@ -102,7 +102,7 @@ impl End {
     pub(super) fn end(&self, closed: Closed) {
         let kind = match &closed {
             Closed::TimedOut => io::ErrorKind::TimedOut,
-            Closed::Restarted => io::ErrorKind::ConnectionReset,
+            Closed::Restarted | Closed::Vanished => io::ErrorKind::ConnectionReset,
             Closed::ByUs { .. } | Closed::ByPeer { .. } | Closed::Failed(_) => {
                 io::ErrorKind::ConnectionAborted
             }

@@ -2,6 +2,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -10,9 +11,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use quinn::{ConnectionError, RecvStream, SendDatagramError, SendStream, crypto::rustls::HandshakeData};
 use rustls_pki_types::CertificateDer;
-use tokio::io::AsyncWrite;
+use tokio::{
+    io::AsyncWrite,
+    sync::broadcast::{self, error::RecvError},
+};
 
-use super::{settings::Budget, varint};
+use super::{port, settings::Budget, varint};
 use crate::{
     error::{CloseCode, Closed, DatagramError},
     link::{BoxRead, BoxWrite, Link},
@@ -26,11 +30,32 @@ const BROKEN_STREAM: u32 = 1;
 
 pub(super) struct QuicLink {
     connection: quinn::Connection,
+    /// On the dialler's side: addresses whose port was found closed.
+    gone: Option<broadcast::Sender<SocketAddr>>,
+    /// Whether somebody looks at the peer's port.
+    looking: AtomicBool,
 }
 
 impl QuicLink {
-    pub(super) fn new(connection: quinn::Connection) -> Self {
-        Self { connection }
+    pub(super) fn accepted(connection: quinn::Connection) -> Self {
+        Self { connection, gone: None, looking: AtomicBool::new(false) }
+    }
+
+    pub(super) fn dialled(connection: quinn::Connection, gone: broadcast::Sender<SocketAddr>) -> Self {
+        Self { connection, gone: Some(gone), looking: AtomicBool::new(false) }
+    }
+
+    /// Waits until the port at which the peer listened is found closed.
+    async fn vanished(&self) {
+        let Some(gone) = &self.gone else { return std::future::pending().await };
+        let mut gone = gone.subscribe();
+        loop {
+            match gone.recv().await {
+                Ok(addr) if addr == self.connection.remote_address() => return,
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return std::future::pending().await,
+            }
+        }
     }
 
     /// The plane that the handshake agreed on.
@@ -53,6 +78,25 @@ impl Link for QuicLink {
 
     fn rtt(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    fn heard(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
+    fn look(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(gone) = &self.gone else { return };
+            if self.looking.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            let addr = self.connection.remote_address();
+            if port::is_closed(addr).await {
+                // This link itself listens.
+                let _ = gone.send(addr);
+            }
+            self.looking.store(false, Ordering::Release);
+        })
     }
 
     fn open_stream(&self) -> BoxFuture<'_, Result<(BoxRead, BoxWrite), Closed>> {
@@ -91,7 +135,13 @@ impl Link for QuicLink {
     }
 
     fn closed(&self) -> BoxFuture<'_, Closed> {
-        Box::pin(async move { closed_from(&self.connection.closed().await) })
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                error = self.connection.closed() => closed_from(&error),
+                () = self.vanished() => Closed::Vanished,
+            }
+        })
     }
 
     fn channel_binding(&self) -> [u8; 32] {

@@ -1,6 +1,7 @@
 //! The real transport: QUIC by quinn, TLS 1.3 by rustls.
 
 mod link;
+mod port;
 mod settings;
 mod socket;
 mod tls;
@@ -12,7 +13,7 @@ use futures_util::future::BoxFuture;
 use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc},
     time::timeout,
 };
 use tracing::{debug, info, warn};
@@ -38,6 +39,8 @@ use crate::{
 
 /// Connections that wait for the acceptor. When it is behind, handshakes wait, and further diallers with them.
 const ACCEPTED_MAX: usize = 64;
+/// Closed ports that connections have not heard of yet; one that misses some finds out by itself.
+const GONE_MAX: usize = 16;
 /// How long closing waits for peers to hear of it.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,8 @@ pub struct Quic {
     endpoint: quinn::Endpoint,
     addr: SocketAddr,
     tls: ArcSwap<Tls>,
+    /// Addresses whose port was found closed.
+    gone: broadcast::Sender<SocketAddr>,
 }
 
 impl Quic {
@@ -78,7 +83,8 @@ impl Quic {
         let (accepted, acceptor) = mpsc::channel(ACCEPTED_MAX);
         let accept = accept_all(endpoint.clone(), local.clone(), accepted);
         local.host.spawn("transport-accept", Box::pin(accept));
-        let transport = Arc::new(Self { local, endpoint, addr, tls: ArcSwap::from_pointee(tls) });
+        let (tls, gone) = (ArcSwap::from_pointee(tls), broadcast::Sender::new(GONE_MAX));
+        let transport = Arc::new(Self { local, endpoint, addr, tls, gone });
         Ok(Bound { transport, acceptor: Acceptor::new(acceptor) })
     }
 
@@ -101,7 +107,7 @@ impl Quic {
                 }
                 other => DialError::from_closed(closed_from(&other)),
             })?;
-        let link = QuicLink::new(connection);
+        let link = QuicLink::dialled(connection, self.gone.clone());
         let certified = match expect {
             // A certificate that nothing vouches for proves nothing.
             Expect::FirstContact if plane == Plane::Join => None,
@@ -168,6 +174,17 @@ impl Transport for Quic {
         self.local.set_cluster(cluster);
     }
 
+    fn is_closed(&self, addr: SocketAddr) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let closed = port::is_closed(addr).await;
+            if closed {
+                // Without connections nobody has to know.
+                let _ = self.gone.send(addr);
+            }
+            closed
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.endpoint.close(CloseCode::Shutdown.to_wire().into(), b"agent is shutting down");
@@ -231,7 +248,7 @@ async fn shake_hands(
             return;
         }
     };
-    let link = QuicLink::new(connection);
+    let link = QuicLink::accepted(connection);
     let Some(plane) = link.plane() else {
         warn!(%addr, "peer asked for no plane");
         link.close(CloseCode::Refused, "no such plane");

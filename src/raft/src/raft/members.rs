@@ -6,6 +6,7 @@ use openraft::{
     ChangeMembers,
     async_runtime::WatchReceiver,
     error::{ClientWriteError, Fatal, ForwardReason, RaftError},
+    raft::TransferLeaderRequest,
 };
 use runtime::Instant;
 
@@ -13,7 +14,7 @@ use super::{LEASE_RETRY, LEASE_WAITS, Raft};
 use crate::{
     error::ChangeError,
     machine::StateMachine,
-    types::{Members, Peer, Types},
+    types::{Members, Peer, Types, VoteRecord, vote},
 };
 
 impl<S: StateMachine> Raft<S> {
@@ -147,6 +148,29 @@ impl<S: StateMachine> Raft<S> {
         }
         let begun = self.shared.raft.trigger().transfer_leader(to).await;
         begun.map_err(|fatal| ChangeError::Stopped { reason: self.why_stopped(&fatal) })
+    }
+
+    /// Forgets that a leader is owed patience: whoever calls it knows that the leader's process is gone. This server then answers
+    /// those who stand for election, and may stand itself; nothing else changes, and a leader that is there after all is
+    /// deposed by a majority only that was told the same.
+    pub async fn give_up_leader(&self, leader: u64, term: u64) {
+        let vote = vote(VoteRecord { term, node: leader, committed: true });
+        // What openraft does when a leader names its successor: for everyone but that one it only ends the lease.
+        let nobody = TransferLeaderRequest::new(vote, leader, None);
+        // A server that stopped needs no leader.
+        let _ = self.shared.raft.handle_transfer_leader(nobody).await;
+    }
+
+    /// The latest term that this server has seen or begun.
+    pub fn term(&self) -> u64 {
+        self.metrics().current_term
+    }
+
+    /// Asks the others whether they would vote for this server, and stands for election if so. Without a majority that would,
+    /// nothing happens.
+    pub async fn stand(&self) {
+        // A server that stopped does not stand.
+        let _ = self.shared.raft.trigger().elect(true).await;
     }
 
     fn change_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ChangeError {

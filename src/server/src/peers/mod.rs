@@ -112,6 +112,11 @@ impl Peers {
         self.shared.rpc.request(addr, Plane::Rpc, Expect::Node(replica.node_id), body, until).await
     }
 
+    /// Where a server is, as far as is known.
+    pub fn newest(&self, replica: &Replica) -> std::net::SocketAddr {
+        self.shared.newest(replica)
+    }
+
     fn lane(&self, replica: &Replica) -> Option<Arc<Lane>> {
         let mut lanes = self.shared.lanes.lock();
         if let Some(lane) = lanes.get(&replica.raft_id()) {

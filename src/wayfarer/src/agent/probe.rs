@@ -5,7 +5,7 @@ use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use gossip_driver::PoolKind;
 use runtime::Env;
-use server::{HostProbe, HostSign};
+use server::{HostProbe, HostSign, Whereabouts};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::region::Region;
@@ -21,14 +21,14 @@ const TRY_AGAIN: Duration = Duration::from_millis(150);
 pub struct Machines(pub Arc<Region>);
 
 impl HostProbe for Machines {
-    fn probe(&self, agent: SocketAddr) -> BoxFuture<'_, HostSign> {
+    fn probe(&self, of: Whereabouts) -> BoxFuture<'_, HostSign> {
         Box::pin(async move {
             let members = self.0.gossip.members(PoolKind::Region);
-            let digest = members
-                .iter()
-                .filter_map(|member| member.digest.as_ref())
-                .find(|digest| digest.rpc_addr == Some(agent));
-            let http = digest.and_then(|digest| digest.http_addr);
+            let member = members.iter().find(|member| member.id.0 == *of.node.0.as_bytes());
+            let digest = member.and_then(|member| member.digest.as_ref());
+            // A member that returned and whose digest did not come yet still has its record.
+            let agent = of.agent.or_else(|| digest?.rpc_addr);
+            let http = digest.and_then(|digest| digest.http_addr).or(of.http);
             tokio::select! {
                 biased;
                 () = port_is_closed(agent) => HostSign::Closed,
@@ -40,7 +40,8 @@ impl HostProbe for Machines {
 }
 
 /// Waits for the machine to say that nobody has the port open; for ever when it does not.
-async fn port_is_closed(agent: SocketAddr) {
+async fn port_is_closed(agent: Option<SocketAddr>) {
+    let Some(agent) = agent else { return std::future::pending().await };
     let any: SocketAddr = if agent.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
     let asked = async {
         let socket = UdpSocket::bind(any).await?;
@@ -86,9 +87,9 @@ mod tests {
         let open = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let addr = open.local_addr().expect("its address");
         let short = Duration::from_millis(100);
-        assert!(tokio::time::timeout(short, port_is_closed(addr)).await.is_err());
+        assert!(tokio::time::timeout(short, port_is_closed(Some(addr))).await.is_err());
         drop(open);
-        assert!(tokio::time::timeout(PATIENCE, port_is_closed(addr)).await.is_ok());
+        assert!(tokio::time::timeout(PATIENCE, port_is_closed(Some(addr))).await.is_ok());
     }
 
     #[tokio::test]
