@@ -44,8 +44,12 @@ pub struct Member {
     part: Part,
     namespace: String,
     dir: PathBuf,
+    config: &'static str,
     child: Option<Child>,
 }
+
+/// The name of the configuration that [`Region::configure`] writes.
+const CONFIG: &str = "agent.hcl";
 
 /// Agents on a network of their own. The thread that made it is on that network from then on, as are those that it
 /// starts; nothing else is.
@@ -125,6 +129,7 @@ impl Region {
                 part: *part,
                 namespace: namespace.clone(),
                 dir,
+                config: CONFIG,
                 child: None,
             };
             self.members.push(member);
@@ -178,7 +183,22 @@ impl Region {
         let address = one.ip.to_string();
         let text =
             format!("name = {:?}\nbind_addr = {address:?}\ndata_dir = {data:?}\n{part}{more}\n", one.name);
-        fs::write(one.dir.join("agent.hcl"), text).expect("the configuration can be written");
+        fs::write(one.dir.join(CONFIG), text).expect("the configuration can be written");
+    }
+
+    /// Gives an agent a configuration as it is, but for the words `NODE_NAME` and `DATA_DIR`. The file's name says how it is
+    /// read.
+    ///
+    /// # Panics
+    ///
+    /// When it can not be written.
+    pub fn configure_as(&mut self, member: usize, file: &'static str, text: &str) {
+        let one = &mut self.members[member];
+        let data = one.dir.join("data");
+        let text = text.replace("NODE_NAME", &one.name);
+        let text = text.replace("DATA_DIR", data.to_str().expect("a plain name"));
+        fs::write(one.dir.join(file), text).expect("the configuration can be written");
+        one.config = file;
     }
 
     /// Starts an agent's process and waits for nothing.
@@ -193,7 +213,7 @@ impl Region {
         let log = log.expect("the log can be written");
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &one.namespace]).arg(binary::path());
-        command.args(["agent", "-config"]).arg(one.dir.join("agent.hcl"));
+        command.args(["agent", "-config"]).arg(one.dir.join(one.config));
         command.current_dir(&one.dir).env("TMPDIR", &one.dir).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file has a second handle")).stderr(log);
         one.child = Some(command.process_group(0).spawn().expect("the built binary starts"));

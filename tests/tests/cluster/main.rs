@@ -2,8 +2,10 @@
 
 mod certificates;
 mod operations;
+mod recorded;
 mod region;
 mod regions;
+mod requests;
 
 use std::time::Duration;
 
