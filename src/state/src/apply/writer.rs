@@ -21,6 +21,8 @@ pub(crate) struct Writer<'a> {
     seen: BTreeMap<RowKey, usize>,
     /// Jobs whose status may have changed.
     stirred: BTreeSet<JobKey>,
+    /// The job whose summary was noted last: allocations of one job come together.
+    summarised: Option<JobKey>,
 }
 
 #[derive(Eq, Ord, PartialEq, PartialOrd)]
@@ -53,7 +55,14 @@ macro_rules! note {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(state: &'a mut State, index: u64) -> Self {
-        Self { state, index, rows: Vec::new(), seen: BTreeMap::new(), stirred: BTreeSet::new() }
+        Self {
+            state,
+            index,
+            rows: Vec::new(),
+            seen: BTreeMap::new(),
+            stirred: BTreeSet::new(),
+            summarised: None,
+        }
     }
 
     /// Brings what follows from the changes up to date and returns what was touched.
@@ -209,6 +218,10 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) fn note_summary(&mut self, key: &JobKey) {
+        if self.summarised.as_ref() == Some(key) {
+            return;
+        }
+        self.summarised = Some(key.clone());
         if self.seen.insert(RowKey::Summary(key.clone()), usize::MAX).is_none() {
             self.note(ChangedRow::Summary(key.clone()));
         }
