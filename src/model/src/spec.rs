@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
@@ -12,7 +16,38 @@ use crate::{JobType, TaskGroup, Text};
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobSpec {
     document: Arc<str>,
-    view: View,
+    view: Arc<View>,
+}
+
+/// Documents that were read last, in this process. A job comes to a server with its registration and again with its
+/// command, and a machine with many nodes on it gets it for each: a few hundred jobs are under way at a time, and each
+/// takes some kilobytes.
+const RECENT_MAX: usize = 512;
+
+static RECENT: Mutex<Recent> = Mutex::new(Recent { specs: BTreeMap::new(), order: VecDeque::new() });
+
+/// What was read last, by the hash of its text; the oldest makes room. What is read of a text depends on nothing else.
+struct Recent {
+    specs: BTreeMap<u64, JobSpec>,
+    order: VecDeque<u64>,
+}
+
+impl Recent {
+    fn find(&self, hash: u64, document: &str) -> Option<JobSpec> {
+        self.specs.get(&hash).filter(|known| *known.document == *document).cloned()
+    }
+
+    fn keep(&mut self, hash: u64, spec: &JobSpec) {
+        if self.specs.insert(hash, spec.clone()).is_some() {
+            return;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > RECENT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.specs.remove(&oldest);
+        }
+    }
 }
 
 /// A job document does not have the shape of a job.
@@ -30,10 +65,22 @@ impl JobSpec {
     ///
     /// When a field that scheduling or running reads has another type than the API gives it.
     pub fn from_document(document: &Value) -> Result<Self, BadDocument> {
-        let mut filled = document.clone();
-        strip_nulls(&mut filled);
-        let view = View::deserialize(filled)?;
-        Ok(Self { document: document.to_string().into(), view })
+        Self::from_text(document.to_string())
+    }
+
+    /// Reads the text of an admitted document, without a tree in between: every server reads every job that is registered.
+    fn from_text(document: String) -> Result<Self, BadDocument> {
+        let mut hasher = DefaultHasher::new();
+        document.hash(&mut hasher);
+        let hash = hasher.finish();
+        let recent = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = recent().find(hash, &document) {
+            return Ok(known);
+        }
+        let view = Arc::new(serde_json::from_str(&without_nulls(&document))?);
+        let spec = Self { document: document.into(), view };
+        recent().keep(hash, &spec);
+        Ok(spec)
     }
 
     /// Returns the job in the API's JSON form, without what the server sets (status, indexes, version).
@@ -64,8 +111,7 @@ impl Serialize for JobSpec {
 impl<'de> Deserialize<'de> for JobSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let document: Value = serde_json::from_str(&text).map_err(D::Error::custom)?;
-        Self::from_document(&document).map_err(|error| D::Error::custom(error.source))
+        Self::from_text(text).map_err(|error| D::Error::custom(error.source))
     }
 }
 
@@ -198,17 +244,98 @@ pub struct Parameterized {
     pub meta_optional: Vec<Text>,
 }
 
-/// Removes every `null`, so that absent and null read the same.
-fn strip_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, value| !value.is_null());
-            map.values_mut().for_each(strip_nulls);
+/// Leaves out of a JSON text what is null, so that a field without a value reads as one that is not there. The text is
+/// cut, not checked: whoever reads the rest does that.
+fn without_nulls(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len());
+    // Where what follows the last separator begins: a null takes its name along.
+    let mut member = 0;
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = match bytes[at] {
+            b'"' => end_of_string(bytes, at),
+            b'n' if text[at..].starts_with("null") => {
+                let follows = bytes.get(at + 4);
+                if matches!(follows, Some(b',' | b'}' | b']')) {
+                    out.truncate(member);
+                    at += 4;
+                    if follows == Some(&b',') {
+                        at += 1;
+                    } else if out.ends_with(',') {
+                        out.pop();
+                    }
+                    continue;
+                }
+                at + 4
+            }
+            _ => at + 1 + bytes[at + 1..].iter().take_while(|byte| is_plain(**byte)).count(),
+        };
+        let separates = matches!(bytes[at], b'{' | b'[' | b',');
+        out.push_str(&text[at..end]);
+        if separates {
+            member = out.len() - (end - at - 1);
         }
-        Value::Array(items) => {
-            items.retain(|value| !value.is_null());
-            items.iter_mut().for_each(strip_nulls);
+        at = end;
+    }
+    out
+}
+
+/// Returns where a string ends that begins here, behind its closing mark.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    bytes.len()
+}
+
+/// Tells whether a byte outside of strings means nothing to whoever looks for nulls.
+fn is_plain(byte: u8) -> bool {
+    !matches!(byte, b'"' | b'n' | b'{' | b'[' | b',' | b'}' | b']')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The same, on a tree.
+    fn pruned(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                let kept = map.iter().filter(|(_, value)| !value.is_null());
+                kept.map(|(name, value)| (name.clone(), pruned(value))).collect()
+            }
+            Value::Array(items) => items.iter().filter(|item| !item.is_null()).map(pruned).collect(),
+            other => other.clone(),
+        }
+    }
+
+    #[test]
+    fn a_text_without_nulls_is_that_of_the_tree_without_them() {
+        for value in [
+            json!({}),
+            json!({"a": null}),
+            json!({"a": null, "b": 1, "c": null}),
+            json!({"b": [null, 1, null, null, 2], "c": [null], "n": {"a": null, "b": null}}),
+            json!([{"name": "null", "\"nul\\": null, "ünï": "nu\"ll,null}"}, null, true, -1.5e9, "n"]),
+            json!({"deep": [[[null], {"a": [null, {"b": null}]}], null], "last": "x"}),
+        ] {
+            let found: Value = serde_json::from_str(&without_nulls(&value.to_string())).expect("it is JSON");
+            assert_eq!(found, pruned(&value));
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_no_job() {
+        for text in ["", "null", "{\"ID\":null", "{\"ID\":null\"Name\":1}", "{\"Name\":\"a", "[", "{\"\\"] {
+            assert!(JobSpec::from_text(text.to_owned()).is_err(), "{text}");
+        }
     }
 }
