@@ -8,65 +8,173 @@ use std::{
 
 use model::{
     AllocId, Allocation, ClientStatus, DesiredTransition, EvalTrigger, JobKey, JobType, Node, NodeEvent,
-    NodeId, Text, Timestamp,
+    NodeId, Timestamp,
 };
 use protocol::Command;
 use state::{Changes, State};
 
 use crate::{Moment, for_job};
 
-/// Knows which nodes drain, so that a commit costs nothing while none does, however many nodes there are.
+/// What was proposed and not seen by then is decided anew: its command was lost.
+const PROPOSED_MAX: Duration = Duration::from_secs(10);
+
+/// Allocations that one command asks to leave at most: it brings an evaluation for each job.
+const MOVING_MAX: usize = 4_096;
+
+/// Knows which nodes drain and which of them may have something to do, so that a commit costs what it concerns, however
+/// many nodes drain and however much runs on them.
 #[derive(Debug, Default)]
 pub struct Draining {
-    nodes: BTreeSet<NodeId>,
+    /// The nodes that drain, with the ends of their times; zero for those that have for ever, or whose time is over.
+    nodes: BTreeMap<NodeId, Timestamp>,
+    deadlines: BTreeSet<(Timestamp, NodeId)>,
+    /// Those of which something changed since they were looked at.
+    stirred: BTreeSet<NodeId>,
+    proposed: Proposed,
+}
+
+/// What was proposed and is not seen in the state yet: it is not said again, and counts as if it had happened.
+#[derive(Debug, Default)]
+struct Proposed {
+    leaving: BTreeMap<AllocId, (Duration, NodeId)>,
+    drained: BTreeMap<NodeId, Duration>,
+    /// When the oldest may count as lost.
+    check_at: Option<Duration>,
+}
+
+impl Proposed {
+    fn note(&mut self, now: Duration) {
+        self.check_at.get_or_insert(now + PROPOSED_MAX);
+    }
+
+    /// Forgets what was proposed too long ago, and returns the nodes that it is about.
+    fn lost(&mut self, now: Duration) -> Vec<NodeId> {
+        if self.check_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let old = |at: Duration| at + PROPOSED_MAX <= now;
+        let leaving = self.leaving.extract_if(.., |_, (at, _)| old(*at)).map(|(_, (_, node))| node);
+        let mut nodes: Vec<NodeId> = leaving.collect();
+        nodes.extend(self.drained.extract_if(.., |_, at| old(*at)).map(|(node, _)| node));
+        let first = self.leaving.values().map(|(at, _)| *at).chain(self.drained.values().copied()).min();
+        self.check_at = first.map(|at| at + PROPOSED_MAX);
+        nodes
+    }
 }
 
 impl Draining {
     /// Finds the draining nodes of a state.
     pub fn new(state: &State) -> Self {
-        Self { nodes: state.nodes().filter(|node| node.drain.is_some()).map(|node| node.id).collect() }
+        let mut draining = Self::default();
+        state.nodes().for_each(|node| draining.follow(node));
+        draining
     }
 
-    /// Follows a change. A drain moves when its node, or what runs on it or replaces it, does.
+    /// Follows a change and decides what it makes possible.
     pub fn applied(&mut self, state: &State, changes: &Changes, now: &mut Moment<'_>) -> Vec<Command> {
         for (before, after) in changes.nodes() {
-            match after {
-                Some(node) if node.drain.is_some() => self.nodes.insert(node.id),
-                Some(node) => self.nodes.remove(&node.id),
-                None => before.is_some_and(|node| self.nodes.remove(&node.id)),
-            };
+            match (before, after) {
+                (_, Some(node)) => self.follow(node),
+                (Some(node), None) => self.forget(node.id),
+                (None, None) => {}
+            }
         }
-        self.step(state, now)
+        if self.nodes.is_empty() {
+            return Vec::new();
+        }
+        self.stir(state, changes);
+        self.decide(state, now)
+    }
+
+    /// Decides what the time makes possible, and anew what was proposed and never seen.
+    pub fn tick(&mut self, state: &State, now: &mut Moment<'_>) -> Vec<Command> {
+        self.stirred.extend(self.proposed.lost(now.elapsed));
+        while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now.wall) {
+            self.deadlines.remove(&(at, id));
+            self.stirred.insert(id);
+        }
+        self.decide(state, now)
+    }
+
+    /// Returns the wait until [`Draining::tick`] is due; none when nothing waits for time.
+    pub fn next_tick(&self, now: &Moment<'_>) -> Option<Duration> {
+        let deadline = self.deadlines.first().map(|(at, _)| at.since(now.wall));
+        let check = self.proposed.check_at.map(|at| at.saturating_sub(now.elapsed));
+        deadline.into_iter().chain(check).min()
+    }
+
+    fn follow(&mut self, node: &Node) {
+        let Some(drain) = &node.drain else { return self.forget(node.id) };
+        let known = self.nodes.insert(node.id, drain.force_deadline);
+        if let Some(before) = known.filter(|before| *before != drain.force_deadline) {
+            self.deadlines.remove(&(before, node.id));
+        }
+        if !drain.force_deadline.is_zero() && known != Some(drain.force_deadline) {
+            self.deadlines.insert((drain.force_deadline, node.id));
+        }
+        self.stirred.insert(node.id);
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        if let Some(deadline) = self.nodes.remove(&id) {
+            self.deadlines.remove(&(deadline, id));
+            self.stirred.remove(&id);
+            self.proposed.drained.remove(&id);
+            self.proposed.leaving.retain(|_, (_, node)| *node != id);
+        }
+    }
+
+    /// Finds the nodes that a change of allocations concerns: those that they are on, and those with siblings, which may
+    /// leave when another one is healthy.
+    fn stir(&mut self, state: &State, changes: &Changes) {
+        let mut jobs: BTreeSet<&JobKey> = BTreeSet::new();
+        for (before, after) in changes.allocs() {
+            let Some(alloc) = after.or(before) else { continue };
+            if self.nodes.contains_key(&alloc.node_id) {
+                self.stirred.insert(alloc.node_id);
+            }
+            if !self.proposed.leaving.is_empty() && after.is_none_or(|after| asked(after) || after.terminal())
+            {
+                self.proposed.leaving.remove(&alloc.id);
+            }
+            let counts = |alloc: Option<&Arc<Allocation>>| {
+                alloc.map(|alloc| (is_healthy(alloc) && !asked(alloc), alloc.job.version))
+            };
+            if counts(before) != counts(after) {
+                jobs.insert(&alloc.job.key);
+            }
+        }
+        for sibling in jobs.into_iter().flat_map(|job| state.allocs_by_job(job)) {
+            if self.nodes.contains_key(&sibling.node_id) && !sibling.terminal() {
+                self.stirred.insert(sibling.node_id);
+            }
+        }
     }
 
     /// Decides what leaves the draining nodes next: service groups at the pace of their `migrate` block, batch when the
     /// time is over, system last. A node with nothing left has drained.
-    ///
-    /// What was decided is not kept: asked again on a state that moved on, it says what is still to be done.
-    pub fn step(&self, state: &State, now: &mut Moment<'_>) -> Vec<Command> {
-        let mut plan = Plan { state, leaving: BTreeMap::new(), moving: Vec::new() };
-        let mut commands = Vec::new();
-        for node in self.nodes.iter().filter_map(|id| state.node(*id)) {
-            if node.drain.is_some() && plan.drain_node(node, now.wall) {
+    fn decide(&mut self, state: &State, now: &mut Moment<'_>) -> Vec<Command> {
+        let (mut moving, mut commands) = (Vec::new(), Vec::new());
+        for id in std::mem::take(&mut self.stirred) {
+            let Some(node) = state.node(id) else { continue };
+            let mut plan = Plan { state, proposed: &mut self.proposed, now: now.elapsed, moving: Vec::new() };
+            let drained = plan.drain_node(node, now.wall);
+            moving.append(&mut plan.moving);
+            if drained && self.proposed.drained.insert(id, now.elapsed).is_none() {
+                self.proposed.note(now.elapsed);
                 commands.push(complete(node, now));
             }
         }
-        commands.extend(plan.into_command(now));
+        commands.extend(moving.chunks(MOVING_MAX).map(|moving| ask_to_leave(state, moving, now)));
         commands
-    }
-
-    /// Returns the wait until the first deadline of a draining node.
-    pub fn next_tick(&self, state: &State, now: &Moment<'_>) -> Option<Duration> {
-        let drains = self.nodes.iter().filter_map(|id| state.node(*id)?.drain);
-        let deadlines = drains.map(|drain| drain.force_deadline).filter(|at| *at > now.wall);
-        deadlines.min().map(|at| at.since(now.wall))
     }
 }
 
 struct Plan<'a> {
     state: &'a State,
-    /// How many of each group leave already, whatever node they are on: two draining nodes share one pace.
-    leaving: BTreeMap<(JobKey, Text), usize>,
+    /// What leaves already, whatever node it is on: two draining nodes share one pace.
+    proposed: &'a mut Proposed,
+    now: Duration,
     moving: Vec<Arc<Allocation>>,
 }
 
@@ -85,18 +193,31 @@ impl Plan<'_> {
                 continue;
             }
             left += 1;
-            if alloc.terminal() || asked(alloc) {
+            if alloc.terminal() || self.leaves(alloc) {
                 continue;
             }
             if over || (kind == JobType::Service && self.may_leave(alloc)) {
-                *self.leaving.entry(group_key(alloc)).or_default() += 1;
-                self.moving.push(alloc.clone());
+                self.let_go(alloc);
             }
         }
         if left == 0 || over {
-            self.moving.extend(system.iter().filter(|alloc| !alloc.terminal() && !asked(alloc)).cloned());
+            for alloc in &system {
+                if !alloc.terminal() && !self.leaves(alloc) {
+                    self.let_go(alloc);
+                }
+            }
         }
         left == 0 && system.is_empty()
+    }
+
+    fn let_go(&mut self, alloc: &Arc<Allocation>) {
+        self.proposed.leaving.insert(alloc.id, (self.now, alloc.node_id));
+        self.proposed.note(self.now);
+        self.moving.push(alloc.clone());
+    }
+
+    fn leaves(&self, alloc: &Allocation) -> bool {
+        asked(alloc) || self.proposed.leaving.contains_key(&alloc.id)
     }
 
     /// Tells whether one more of an allocation's group may leave: enough healthy ones must stay.
@@ -107,30 +228,22 @@ impl Plan<'_> {
             .state
             .allocs_by_job(&alloc.job.key)
             .filter(|other| other.job.create_index == alloc.job.create_index)
-            .filter(|other| other.task_group().name == group.name && !asked(other) && is_healthy(other))
+            .filter(|other| other.task_group().name == group.name && !self.leaves(other) && is_healthy(other))
             .count();
-        let leaving = self.leaving.get(&group_key(alloc)).copied().unwrap_or(0);
         let must_stay = (group.count as usize).saturating_sub(pace);
-        healthy.saturating_sub(leaving) > must_stay || mutants::on!("drain-all-at-once")
-    }
-
-    fn into_command(self, now: &mut Moment<'_>) -> Option<Command> {
-        if self.moving.is_empty() {
-            return None;
-        }
-        let asks = DesiredTransition { migrate: Some(true), ..DesiredTransition::default() };
-        let transitions: Vec<(AllocId, _)> = self.moving.iter().map(|alloc| (alloc.id, asks)).collect();
-        let jobs: BTreeMap<_, _> = self.moving.iter().map(|alloc| (&alloc.job.key, &alloc.job)).collect();
-        let evals = jobs
-            .into_values()
-            .map(|job| for_job(self.state.job(&job.key).unwrap_or(job), EvalTrigger::NodeDrain, now))
-            .collect();
-        Some(Command::UpdateTransitions { transitions, evals, now: now.wall })
+        healthy > must_stay || mutants::on!("drain-all-at-once")
     }
 }
 
-fn group_key(alloc: &Allocation) -> (JobKey, Text) {
-    (alloc.job.key.clone(), alloc.task_group().name.clone())
+fn ask_to_leave(state: &State, moving: &[Arc<Allocation>], now: &mut Moment<'_>) -> Command {
+    let asks = DesiredTransition { migrate: Some(true), ..DesiredTransition::default() };
+    let transitions: Vec<(AllocId, _)> = moving.iter().map(|alloc| (alloc.id, asks)).collect();
+    let jobs: BTreeMap<_, _> = moving.iter().map(|alloc| (&alloc.job.key, &alloc.job)).collect();
+    let evals = jobs
+        .into_values()
+        .map(|job| for_job(state.job(&job.key).unwrap_or(job), EvalTrigger::NodeDrain, now))
+        .collect();
+    Command::UpdateTransitions { transitions, evals, now: now.wall }
 }
 
 fn asked(alloc: &Allocation) -> bool {
@@ -170,7 +283,7 @@ mod tests {
     use model::DrainStrategy;
 
     fn step(region: &Region, clock: &mut Clock) -> Vec<Command> {
-        Draining::new(region.state()).step(region.state(), &mut clock.moment())
+        Draining::new(region.state()).tick(region.state(), &mut clock.moment())
     }
 
     #[test]
@@ -183,6 +296,40 @@ mod tests {
         let over = region.apply(done.clone());
         assert!(draining.applied(region.state(), &over, &mut clock.moment()).is_empty());
         assert!(draining.nodes.is_empty());
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_said_again_until_it_must_be_lost() {
+        let (mut region, mut clock) = (Region::with_nodes(3), Clock::default());
+        for (at, id) in ["web", "api"].into_iter().enumerate() {
+            region.register(job(id, "service", 50));
+            region.place(id, at, 2);
+        }
+        (0..4).for_each(|at| region.client_says_health(at, ClientStatus::Running, Some(true)));
+        let mut draining = Draining::new(region.state());
+        let begun = region.drain(0, DrainStrategy::default());
+        let first = draining.applied(region.state(), &begun, &mut clock.moment());
+        let [Command::UpdateTransitions { transitions, .. }] = &first[..] else { panic!("{first:?}") };
+        // Another node's drain, before the first command is committed.
+        let begun = region.drain(1, DrainStrategy::default());
+        let second = draining.applied(region.state(), &begun, &mut clock.moment());
+        let [Command::UpdateTransitions { transitions: others, .. }] = &second[..] else {
+            panic!("{second:?}")
+        };
+        assert!(transitions.len() == 1 && others.len() == 1 && others[0].0 != transitions[0].0);
+        assert!(draining.tick(region.state(), &mut clock.moment()).is_empty());
+        // The second is seen, the first never.
+        let seen = second.into_iter().map(|command| region.apply(command)).collect::<Vec<_>>();
+        for changes in &seen {
+            assert!(draining.applied(region.state(), changes, &mut clock.moment()).is_empty());
+        }
+        assert_eq!(draining.next_tick(&clock.moment()), Some(PROPOSED_MAX));
+        clock.pass(PROPOSED_MAX);
+        let again = draining.tick(region.state(), &mut clock.moment());
+        let [Command::UpdateTransitions { transitions: repeated, .. }] = &again[..] else {
+            panic!("{again:?}")
+        };
+        assert_eq!(repeated, transitions);
     }
 
     #[test]
@@ -225,10 +372,7 @@ mod tests {
         let force_deadline = clock.wall().after(Duration::from_secs(60));
         region.drain(0, DrainStrategy { force_deadline, ..DrainStrategy::default() });
         assert!(step(&region, &mut clock).is_empty());
-        assert_eq!(
-            Draining::new(region.state()).next_tick(region.state(), &clock.moment()),
-            Some(Duration::from_secs(60))
-        );
+        assert_eq!(Draining::new(region.state()).next_tick(&clock.moment()), Some(Duration::from_secs(60)));
         clock.pass(Duration::from_secs(60));
         let commands = step(&region, &mut clock);
         let [Command::UpdateTransitions { transitions, .. }] = &commands[..] else { panic!("{commands:?}") };

@@ -347,7 +347,7 @@ impl Leader {
             leader.outbox.extend(commands);
             let commands = leader.periodic.tick(&snapshot, now);
             leader.outbox.extend(commands);
-            let commands = leader.draining.step(&snapshot, now);
+            let commands = leader.draining.tick(&snapshot, now);
             leader.outbox.extend(commands);
         });
         if self.inner.env.now() >= self.collect_at {
@@ -359,7 +359,6 @@ impl Leader {
 
     fn next_tick(&mut self) -> Duration {
         let until_collect = self.collect_at.saturating_duration_since(self.inner.env.now());
-        let snapshot = self.inner.hub.snapshot();
         let failed = self.failed_servers();
         let rest = self.with(|leader, now| {
             let ticks = [
@@ -368,7 +367,7 @@ impl Leader {
                 leader.liveness.next_tick(now),
                 leader.deployments.next_tick(now),
                 leader.periodic.next_tick(now),
-                leader.draining.next_tick(&snapshot, now),
+                leader.draining.next_tick(now),
             ];
             ticks.into_iter().flatten().min()
         });
