@@ -14,8 +14,8 @@ pub fn for_job(job: &Job, trigger: EvalTrigger, moment: &mut Moment<'_>) -> Eval
     eval
 }
 
-/// Makes pending evaluations of the jobs that a change of a node concerns: those with something on it, and system jobs
-/// of its pool, which may come to it.
+/// Makes pending evaluations of the jobs that a change of a node concerns: those with something on it, also what was told
+/// to stop and may never say that it did, and system jobs of its pool, which may come to it.
 pub fn for_node(
     state: &State,
     node: &Node,
@@ -24,7 +24,7 @@ pub fn for_node(
 ) -> Vec<Evaluation> {
     let on_it: BTreeSet<JobKey> = state
         .allocs_by_node(node.id)
-        .filter(|alloc| !alloc.terminal())
+        .filter(|alloc| alloc.occupies())
         .map(|alloc| alloc.job.key.clone())
         .collect();
     let everywhere = state.all_jobs().filter(|job| {

@@ -107,7 +107,8 @@ fn look_at_all(region: &mut Region) {
         let snapshot = region.snapshot();
         let due = snapshot.evals().find(|eval| eval.status == EvalStatus::Pending && eval.wait_until <= now);
         let Some(eval) = due.cloned() else { return };
-        let wanted = Expected::of(region);
+        let mut wanted = Expected::of(region);
+        wanted.lost += unheard(region);
         let plan = region.plan(&eval);
         assert_eq!(Expected::read(&plan), wanted, "{}\n{plan:#?}", region.rows("web").join("\n"));
         region.commit(vec![plan]);
@@ -116,6 +117,14 @@ fn look_at_all(region: &mut Region) {
         let live = region.live("web").len();
         assert!(live <= count as usize, "{live} run and {count} are wanted");
     }
+}
+
+/// Counts what was told to stop and can not say that it did, for its node is gone.
+fn unheard(region: &Region) -> usize {
+    let state = region.store.state();
+    let gone = |alloc: &Allocation| state.node(alloc.node_id).is_none_or(|node| node.is_down());
+    let told = |alloc: &Allocation| alloc.desired != DesiredStatus::Run && !alloc.client_status.is_terminal();
+    region.allocs("web").iter().filter(|alloc| told(alloc) && gone(alloc)).count()
 }
 
 /// What one evaluation does, counted.

@@ -352,3 +352,25 @@ fn sysbatch_runs_once_everywhere() {
     region.settle();
     assert_eq!(region.rows("sb"), ["sb.g[0] v0 run \"\" complete"; 4]);
 }
+
+/// Told to stop, and gone with its node before its client said that it did: nobody will ever say it.
+#[test]
+fn what_was_stopped_on_a_node_that_goes_down_is_over() {
+    let mut region = Region::nodes(3);
+    region.register(&service("stopped", 2));
+    region.register(&service("purged", 2));
+    region.settle();
+    region.stop("stopped", false);
+    region.stop("purged", true);
+    region.schedule();
+    assert!(["stopped", "purged"].iter().all(|id| region.allocs(id).iter().all(|alloc| alloc.occupies())));
+    (0..3).for_each(|at| region.node_status(at, NodeStatus::Down));
+    region.schedule();
+    for id in ["stopped", "purged"] {
+        let allocs = region.allocs(id);
+        assert_eq!(allocs.len(), 2, "nothing is placed in their stead");
+        for alloc in allocs {
+            assert_eq!((alloc.desired, alloc.client_status), (DesiredStatus::Stop, ClientStatus::Lost));
+        }
+    }
+}

@@ -87,6 +87,8 @@ pub(crate) struct Want {
 /// Decides what is to happen to a job.
 pub(crate) fn reconcile(scene: &mut Scene<'_>) -> Reconciled {
     let allocs: Vec<Arc<Allocation>> = scene.snapshot.allocs_by_job(&scene.eval.job).cloned().collect();
+    let unheard: Vec<Arc<Allocation>> =
+        allocs.iter().filter(|alloc| never_ends(scene.snapshot, alloc)).cloned().collect();
     let mut by_group: BTreeMap<Text, Vec<Arc<Allocation>>> = BTreeMap::new();
     for alloc in allocs {
         match by_group.get_mut(&alloc.task_group().name) {
@@ -123,8 +125,31 @@ pub(crate) fn reconcile(scene: &mut Scene<'_>) -> Reconciled {
             }
         }
     }
+    give_up(&mut reconciled.groups, &unheard);
     rollout.finish(scene, &mut reconciled);
     reconciled
+}
+
+/// Tells whether an allocation was told to stop on a node that went down before its client said that it did: nobody will.
+fn never_ends(snapshot: &Snapshot, alloc: &Allocation) -> bool {
+    alloc.server_terminal()
+        && alloc.occupies()
+        && snapshot.node(alloc.node_id).is_none_or(|node| node.is_down())
+}
+
+/// Counts allocations as lost that were told to stop already. They are neither missing nor too many.
+fn give_up(groups: &mut Vec<GroupChanges>, unheard: &[Arc<Allocation>]) {
+    for alloc in unheard {
+        let name = &alloc.task_group().name;
+        let given_up = Stop { desired: alloc.desired, ..lost(alloc) };
+        match groups.iter_mut().find(|changes| changes.name == *name) {
+            Some(changes) => changes.stops.push(given_up),
+            None => {
+                let (name, stops) = (name.clone(), vec![given_up]);
+                groups.push(GroupChanges { name, stops, ..GroupChanges::default() });
+            }
+        }
+    }
 }
 
 /// Stops everything of a group that the job does not have, or does not want any more.
