@@ -121,6 +121,12 @@ impl Connection {
         self.shared().link.rtt()
     }
 
+    /// Counts the acknowledgements that arrived from the peer. One that came after something was sent says that the peer's
+    /// agent runs and hears this end, even if it is too busy to answer. Zero where the transport does not tell.
+    pub fn acknowledged(&self) -> u64 {
+        self.shared().link.acknowledged()
+    }
+
     /// When the connection was made.
     pub fn opened_at(&self) -> Instant {
         self.shared().opened_at

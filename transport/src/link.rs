@@ -25,6 +25,10 @@ pub(crate) trait Link: Send + Sync + 'static {
     fn look(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+    /// Counts what the peer acknowledged by itself, whoever reads it there; a link that does not see that counts nothing.
+    fn acknowledged(&self) -> u64 {
+        0
+    }
     /// Waits until the peer permits another stream.
     fn open_stream(&self) -> BoxFuture<'_, Result<(BoxRead, BoxWrite), Closed>>;
     fn accept_stream(&self) -> BoxFuture<'_, Result<(BoxRead, BoxWrite), Closed>>;

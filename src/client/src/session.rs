@@ -50,6 +50,10 @@ const GOOD_AFTER: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 const PING_ROUND_TRIPS: u32 = 8;
 
+/// A server that is too busy to answer still acknowledges what arrives, and then stays the server of this node: changing
+/// to another one costs all of them more work. One that only acknowledges for so long does not work any more.
+const UNANSWERED_MAX: Duration = Duration::from_secs(10);
+
 /// Time for a server to welcome this node: it may have to wait for a leader to register it with. Before that, nothing
 /// else is asked.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -259,6 +263,7 @@ impl<N: SessionNode> Session<N> {
             hello: None,
             ping_due: env.now() + WELCOME_TIMEOUT,
             ping: None,
+            answered_at: env.now(),
             leaderless_since: None,
             search: None,
         };
@@ -382,6 +387,8 @@ struct Talk<N> {
     ping_due: Instant,
     /// A question whether the server is there: in time, and what it said.
     ping: Option<Later<(bool, Option<Bytes>)>>,
+    /// When the server last answered.
+    answered_at: Instant,
     leaderless_since: Option<Instant>,
     /// Another server is being looked for.
     search: Option<Search>,
@@ -446,13 +453,16 @@ impl<N: SessionNode> Talk<N> {
         self.ping_due = now + period;
         let wait = PING_TIMEOUT.max(self.connection.rtt() * PING_ROUND_TRIPS);
         let (connection, env) = (self.connection.clone(), self.env.clone());
+        let busy_until = self.answered_at + UNANSWERED_MAX;
+        let acknowledged = connection.acknowledged();
         self.ping = Some(Box::pin(async move {
             let deadline = now + wait;
             match connection.request(Bytes::new(), deadline).await {
                 Ok(answer) => (true, Some(answer)),
                 Err(RequestError::DeadlineExceeded | RequestError::NotSent) => {
                     let late = env.now().saturating_duration_since(deadline) > OWN_LAG_MAX;
-                    (forgive || late, None)
+                    let busy = connection.acknowledged() > acknowledged && env.now() < busy_until;
+                    (forgive || late || busy, None)
                 }
                 // Whatever else it says, it is there; and an end of the connection is told by its streams.
                 Err(_) => (true, None),
@@ -467,6 +477,9 @@ impl<N: SessionNode> Talk<N> {
             return Some(Why::Silent);
         }
         let now = self.env.now();
+        if answer.is_some() {
+            self.answered_at = now;
+        }
         match answer.as_deref() {
             Some(NO_LEADER) => {
                 let since = *self.leaderless_since.get_or_insert(now);

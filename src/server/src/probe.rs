@@ -67,6 +67,7 @@ pub(crate) async fn look(inner: &Inner, node: NodeId, agent: Option<SocketAddr>)
 pub(crate) async fn verify(inner: Arc<Inner>, node: NodeId) {
     let Some(connection) = inner.sessions.connection(node) else { return };
     let deadline = inner.env.now() + ANSWER_TIMEOUT;
+    let acknowledged = connection.acknowledged();
     // Both at once: a machine that is gone is known to be so the sooner.
     let machine = look(&inner, node, Some(connection.remote_addr()));
     tokio::pin!(machine);
@@ -84,6 +85,11 @@ pub(crate) async fn verify(inner: Arc<Inner>, node: NodeId) {
         Err(_) => return,
     }
     if inner.env.now().saturating_duration_since(deadline) > OWN_LAG_MAX {
+        return;
+    }
+    // An agent that starves acknowledges what it has no time to answer. Ending its session would only make more work.
+    if connection.acknowledged() > acknowledged {
+        tracing::debug!(%node, "agent does not answer, but it hears");
         return;
     }
     let sign = match sign {

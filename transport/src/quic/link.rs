@@ -99,6 +99,10 @@ impl Link for QuicLink {
         })
     }
 
+    fn acknowledged(&self) -> u64 {
+        self.connection.stats().frame_rx.acks
+    }
+
     fn open_stream(&self) -> BoxFuture<'_, Result<(BoxRead, BoxWrite), Closed>> {
         Box::pin(
             async move { self.connection.open_bi().await.map(boxed).map_err(|error| closed_from(&error)) },
