@@ -102,7 +102,8 @@ impl Inner {
     /// Does something where the leader is, and waits until this server has applied what came of it.
     pub async fn at_leader(self: &Arc<Self>, ask: Ask, again: Again) -> Result<Answer, SubmitError> {
         let mut leadership = self.raft.leadership();
-        let deadline = self.env.now() + LEADER_WAIT;
+        let mut deadline = self.env.now() + LEADER_WAIT;
+        let mut failed_before = false;
         let mut body = None;
         let mut perhaps = false;
         loop {
@@ -138,6 +139,11 @@ impl Inner {
                     return Ok(answer);
                 }
             }
+            if !failed_before && again == Again::Harmless {
+                // Waiting in line at a leader that is busy is no wait for a leader.
+                deadline = self.env.now() + LEADER_WAIT;
+            }
+            failed_before = true;
             if self.env.now() >= deadline {
                 return Err(if perhaps { SubmitError::Unknown } else { SubmitError::NotLeader });
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::{AllocId, Allocation, ClientStatus, Job, JobKey, Node, NodeEvent, NodeId};
+use model::{AllocId, Allocation, ClientStatus, Job, Node, NodeEvent, NodeId};
 use parking_lot::Mutex;
 use protocol::{
     Command, Named, decode, encode,
@@ -280,7 +281,9 @@ struct Session {
     mailbox: Arc<Mailbox>,
     pulse: Arc<Mutex<Pulse>>,
     writer: FrameWriter<StreamWriter>,
-    sent_jobs: BTreeSet<(JobKey, u64, u64)>,
+    /// The job versions that the node was sent, by a hash of what names them: there may be thousands on each of thousands
+    /// of nodes.
+    sent_jobs: BTreeSet<u64>,
 }
 
 /// Serves one connection of a node until it ends.
@@ -518,7 +521,9 @@ impl Session {
 
     fn add(&mut self, assignments: &mut Assignments, alloc: &Allocation) {
         let job: &Arc<Job> = &alloc.job;
-        if self.sent_jobs.insert((job.key.clone(), job.create_index, job.version)) {
+        let mut hasher = DefaultHasher::new();
+        (&job.key, job.create_index, job.version).hash(&mut hasher);
+        if self.sent_jobs.insert(hasher.finish()) {
             assignments.jobs.push(job.clone());
         }
         let mut record = alloc.to_record();
