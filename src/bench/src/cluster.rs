@@ -12,7 +12,7 @@ use runtime::Env;
 
 use crate::{
     api::Api,
-    options::Options,
+    options::{Kind, Options},
     process::{Cost, Usage},
 };
 
@@ -194,14 +194,14 @@ impl Cluster {
     /// # Errors
     ///
     /// When they do not become ready.
-    pub async fn start_nodes(&mut self, env: &Env, count: usize, mixed: bool) -> anyhow::Result<usize> {
+    pub async fn start_nodes(&mut self, env: &Env, count: usize, kind: Kind) -> anyhow::Result<usize> {
         if self.dir.is_none() {
             bail!("a cluster that is there already has its own nodes");
         }
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "nodes", "-count", &count.to_string(), "-first", &self.nodes.to_string()]);
         command.arg("-dir").arg(self.authority_dir());
-        command.args(["-bind", &format!("{}.250", self.loopback), "-mixed", &mixed.to_string()]);
+        command.args(["-bind", &format!("{}.250", self.loopback), "-kind", kind.name()]);
         for number in 1..=self.servers {
             command.args(["-server", &format!("{}.{number}:4647", self.loopback)]);
         }

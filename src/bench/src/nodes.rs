@@ -6,7 +6,7 @@ use anyhow::Context;
 use client::{Servers, Session};
 use model::{Capacity, DriverState, Node, NodeId, NodeResources, NodeStatus, Text, Timestamp};
 use runtime::Env;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use transport::{
     Boot, Credentials, EndpointSecret, Identity, RawConfig, Region, Role, TokioHost, ca::Authority,
     quic::Quic,
@@ -14,8 +14,8 @@ use transport::{
 use uuid::Uuid;
 
 use crate::{
-    options::NodesWanted,
-    pretender::{NO_HTTP, Pretender},
+    options::{Kind, NodesWanted},
+    pretender::{Jobs, NO_HTTP, Pretender},
 };
 
 /// What a server calls the files of its region's authority.
@@ -30,9 +30,12 @@ const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// Racks over which nodes are dealt out.
 const RACKS: usize = 25;
 
-/// Time between two nodes that begin: as fast as servers and nodes on two cores shake hands, so that none has to try
-/// twice.
-const BEGIN_EVERY: Duration = Duration::from_millis(2);
+/// Nodes that may be on their way to a session at once. Real ones have processors of their own; here more would only have
+/// all of them wait for so long that they try elsewhere.
+const BEGINNING_MAX: usize = 32;
+
+/// How long a node may keep others from beginning; one that was welcomed elsewhere meanwhile does not matter.
+const BEGIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// CPU and memory of the machines of the packing scenario.
 pub const SHAPES: [(u64, u64); 5] =
@@ -54,8 +57,20 @@ pub async fn run(env: &Env, wanted: NodesWanted) -> anyhow::Result<()> {
     let servers = watch::Sender::new(Servers::named(wanted.servers.iter().copied()));
     // As in a region of so many, so that nodes ask their servers as seldom as real ones would.
     servers.send_modify(|servers| servers.members = wanted.count);
+    let jobs = Arc::new(Jobs::default());
+    let beginning = Arc::new(Semaphore::new(BEGINNING_MAX));
     for number in wanted.first..wanted.first + wanted.count {
-        let node = begin(env, &wanted, &authority, number)?;
+        let permit = beginning.clone().acquire_owned().await.context("the semaphore is never closed")?;
+        let node = begin(env, &wanted, &authority, number, &jobs)?;
+        let (mut welcomed, waiter) = (node.1.welcomed(), env.clone());
+        env.spawn("node-begins", async move {
+            tokio::select! {
+                // The pretender lives as long as this process.
+                _ = welcomed.wait_for(|welcomed| *welcomed) => {}
+                () = waiter.sleep(BEGIN_WAIT_MAX) => {}
+            }
+            drop(permit);
+        });
         let (streams, mut opened) = mpsc::channel(STREAMS_MAX);
         env.spawn("no-streams", async move { while opened.recv().await.is_some() {} });
         let session = Session {
@@ -66,7 +81,6 @@ pub async fn run(env: &Env, wanted: NodesWanted) -> anyhow::Result<()> {
             current: watch::Sender::new(None),
         };
         env.spawn("node", session.run());
-        env.sleep(BEGIN_EVERY).await;
     }
     env.shutdown().wait().await;
     Ok(())
@@ -77,9 +91,10 @@ fn begin(
     wanted: &NodesWanted,
     authority: &Authority,
     number: usize,
+    jobs: &Arc<Jobs>,
 ) -> anyhow::Result<(Arc<Quic>, Pretender)> {
     let id = Uuid::from_u128(env.random_u128());
-    let node = node(number, wanted.mixed, id);
+    let node = node(number, wanted.kind == Kind::Mixed, id);
     let identity = Identity {
         role: Role::Client,
         region: Region::new(REGION)?,
@@ -91,7 +106,7 @@ fn begin(
     let config = transport::Config::check(bind, EndpointSecret::generate(), &RawConfig::default())?;
     let bound = Quic::bind(config, &credentials, Boot(env.random_u64()), Arc::new(TokioHost))
         .with_context(|| format!("no port for node {number}; look at the limit of open files"))?;
-    Ok((bound.transport, Pretender::new(env, node)))
+    Ok((bound.transport, Pretender::new(env, node, wanted.kind == Kind::Healthy, jobs.clone())))
 }
 
 fn authority(dir: &Path) -> anyhow::Result<Authority> {

@@ -78,8 +78,34 @@ pub struct NodesWanted {
     pub dir: PathBuf,
     /// The nodes' own address.
     pub bind: IpAddr,
-    /// Sizes: all alike, or the five machines of the packing scenario.
-    pub mixed: bool,
+    /// What they are like.
+    pub kind: Kind,
+}
+
+/// What simulated nodes are like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// All of one size.
+    Usual,
+    /// The five machines of the packing scenario.
+    Mixed,
+    /// As usual, and they say at once that what runs is healthy, which drains wait for.
+    Healthy,
+}
+
+impl Kind {
+    const ALL: [(&'static str, Self); 3] =
+        [("usual", Self::Usual), ("mixed", Self::Mixed), ("healthy", Self::Healthy)];
+
+    /// The word for it on a command line.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    fn named(word: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|(name, _)| *name == word);
+        known.map(|(_, kind)| kind).ok_or_else(|| format!("-kind can not be {word:?}"))
+    }
 }
 
 impl Options {
@@ -109,7 +135,7 @@ impl Options {
                     .collect::<Result<_, _>>()?,
                 dir: rest.take("dir").ok_or("-dir is needed")?.into(),
                 bind: parsed("bind", &rest.take("bind").ok_or("-bind is needed")?)?,
-                mixed: rest.take("mixed").is_some_and(|word| word == "true"),
+                kind: rest.take("kind").map_or(Ok(Kind::Usual), |word| Kind::named(&word))?,
             })
         } else {
             let scenario = Scenario::named(first).ok_or_else(|| format!("there is no scenario {first:?}"))?;

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use client::{Outbox, SessionNode};
 use model::{
-    AllocId, AllocRecord, ClientStatus, DesiredStatus, Job, Node, TaskEvent, TaskEventKind, TaskRunState,
-    TaskState, Timestamp,
+    AllocHealth, AllocId, AllocRecord, ClientStatus, DesiredStatus, Job, Node, TaskEvent, TaskEventKind,
+    TaskRunState, TaskState, Timestamp,
 };
 use parking_lot::Mutex;
 use protocol::session::{AllocUpdate, Assignments};
@@ -21,9 +21,13 @@ pub struct Pretender {
 struct Inner {
     env: Env,
     node: Arc<Node>,
+    /// It says that what runs is healthy.
+    healthy: bool,
     outbox: Outbox,
     allocs: Mutex<Allocs>,
+    jobs: Arc<Jobs>,
     leaving: watch::Sender<bool>,
+    welcomed: watch::Sender<bool>,
 }
 
 /// Names of the tasks of each group of a job version.
@@ -33,30 +37,55 @@ type JobRef = (model::JobKey, u64, u64);
 struct Allocs {
     /// What is pretended of each: its status and its tasks, which siblings of one message share.
     known: BTreeMap<AllocId, (ClientStatus, Arc<[TaskState]>)>,
-    groups: BTreeMap<JobRef, Vec<Vec<model::Text>>>,
+}
+
+/// What all nodes of a process know of the jobs that any of them was given: thousands of copies would be most of its memory.
+#[derive(Default)]
+pub struct Jobs(Mutex<BTreeMap<JobRef, Vec<Vec<model::Text>>>>);
+
+impl Jobs {
+    fn learn(&self, job: &Job) {
+        let key = (job.key.clone(), job.create_index, job.version);
+        self.0.lock().entry(key).or_insert_with(|| groups_of(job));
+    }
+
+    fn tasks(&self, key: &JobRef, group: u16) -> Vec<model::Text> {
+        let jobs = self.0.lock();
+        let names = jobs.get(key).and_then(|groups| groups.get(usize::from(group)));
+        names.cloned().unwrap_or_default()
+    }
 }
 
 impl Pretender {
     /// Makes a node that runs nothing yet.
-    pub fn new(env: &Env, node: Node) -> Self {
+    pub fn new(env: &Env, node: Node, healthy: bool, jobs: Arc<Jobs>) -> Self {
         let inner = Inner {
             env: env.clone(),
             node: Arc::new(node),
+            healthy,
             outbox: Outbox::default(),
             allocs: Mutex::default(),
+            jobs,
             leaving: watch::Sender::new(false),
+            welcomed: watch::Sender::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
 
+    /// Turns true when a server has taken this node for the first time.
+    pub fn welcomed(&self) -> watch::Receiver<bool> {
+        self.inner.welcomed.subscribe()
+    }
+
     fn update(&self, id: AllocId, status: ClientStatus, tasks: Arc<[TaskState]>) -> AllocUpdate {
+        let healthy = self.inner.healthy && status == ClientStatus::Running;
         AllocUpdate {
             id,
             node_id: self.inner.node.id,
             client_status: status,
             client_description: description(status).into(),
             task_states: tasks,
-            health: None,
+            health: healthy.then(|| AllocHealth { healthy: Some(true), ..AllocHealth::default() }),
             network: None,
         }
     }
@@ -74,8 +103,8 @@ impl Pretender {
         let key = (alloc.job.clone(), alloc.job_create_index, alloc.job_version);
         let (group, now) = (alloc.group, Timestamp(self.inner.env.wall()));
         let tasks = made.entry((key.clone(), group, status)).or_insert_with(|| {
-            let names = allocs.groups.get(&key).and_then(|groups| groups.get(usize::from(group)));
-            names.into_iter().flatten().map(|name| task_state(name.clone(), status, now)).collect()
+            let names = self.inner.jobs.tasks(&key, group);
+            names.into_iter().map(|name| task_state(name, status, now)).collect()
         });
         let tasks = tasks.clone();
         allocs.known.insert(alloc.id, (status, tasks.clone()));
@@ -148,9 +177,7 @@ impl SessionNode for Pretender {
 
     async fn apply(&self, assignments: Assignments) {
         let mut allocs = self.inner.allocs.lock();
-        for job in &assignments.jobs {
-            allocs.groups.insert((job.key.clone(), job.create_index, job.version), groups_of(job));
-        }
+        assignments.jobs.iter().for_each(|job| self.inner.jobs.learn(job));
         let mut made = Made::new();
         for alloc in &assignments.allocs {
             if let Some(update) = self.take(&mut allocs, alloc, &mut made) {
@@ -167,7 +194,11 @@ impl SessionNode for Pretender {
         self.inner.leaving.subscribe()
     }
 
-    fn set_contact(&self, _held: bool) {}
+    fn set_contact(&self, held: bool) {
+        if held {
+            self.inner.welcomed.send_replace(true);
+        }
+    }
 }
 
 /// Where a node that has no HTTP API says that it has one.
@@ -210,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn it_says_once_that_what_it_is_given_runs_and_once_that_it_is_over() {
         let env = Env::real(Shutdown::new());
-        let node = Pretender::new(&env, nodes::node(0, false, uuid::Uuid::nil()));
+        let node = Pretender::new(&env, nodes::node(0, false, uuid::Uuid::nil()), false, Arc::default());
         let told = || node.outbox().take(10).0.iter().map(|update| update.client_status).collect::<Vec<_>>();
         let give = |desired| Assignments { allocs: vec![record(1, desired)], ..Assignments::default() };
         node.apply(give(DesiredStatus::Run)).await;
@@ -229,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn it_tells_of_every_task_of_the_group() {
         let env = Env::real(Shutdown::new());
-        let node = Pretender::new(&env, nodes::node(0, false, uuid::Uuid::nil()));
+        let node = Pretender::new(&env, nodes::node(0, false, uuid::Uuid::nil()), false, Arc::default());
         let spec = JobSpec::from_document(&Shape::small(1).job("a")).expect("scenarios' jobs can be read");
         let job = Job {
             key: JobKey::new("default", "a"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::Run;
+use crate::options::Kind;
 
 /// Time for everything to come to rest, and time over which the rest is measured.
 const REST: Duration = Duration::from_secs(10);
@@ -27,7 +28,7 @@ pub async fn run(run: &mut Run<'_>) -> anyhow::Result<()> {
         run.report.add(format!("{}: of a processor when idle", cost.name), share, "%");
     }
     let nodes = run.wanted_nodes();
-    run.cluster.start_nodes(env, nodes, false).await?;
+    run.cluster.start_nodes(env, nodes, Kind::Usual).await?;
     run.report.set("nodes", run.cluster.nodes());
     env.sleep(REST).await;
     let then = run.cluster.usage();

@@ -15,7 +15,7 @@ use crate::{
     cluster::Cluster,
     drive::{Course, run_all},
     jobs::Shape,
-    options::Options,
+    options::{Kind, Options},
     process::{Machine, load},
     report::Report,
 };
@@ -133,7 +133,8 @@ impl Run<'_> {
         if self.options.addresses.is_empty() && !by_itself {
             let nodes = self.wanted_nodes();
             let started = self.env.now();
-            self.cluster.start_nodes(self.env, nodes, scenario == Scenario::Packing).await?;
+            let kind = if scenario == Scenario::Packing { Kind::Mixed } else { Kind::Usual };
+            self.cluster.start_nodes(self.env, nodes, kind).await?;
             self.report.time("nodes ready after", started.elapsed());
         }
         self.report.set("servers", self.options.servers);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::Run;
-use crate::{drive, jobs::Shape};
+use crate::{drive, jobs::Shape, options::Kind};
 
 const JOBS: usize = 10_000;
 /// How long each step may take; a third of the nodes that is lost counts as such only after half a minute.
@@ -34,9 +34,9 @@ pub async fn run(run: &mut Run<'_>) -> anyhow::Result<()> {
 async fn storm(run: &mut Run<'_>, round: usize) -> anyhow::Result<()> {
     let (env, third) = (run.env, run.wanted_nodes().div_ceil(3));
     let count = run.options.scaled(JOBS);
-    let stay = run.cluster.start_nodes(env, third, false).await?;
-    let drained = run.cluster.start_nodes(env, third, false).await?;
-    let lost = run.cluster.start_nodes(env, third, false).await?;
+    let stay = run.cluster.start_nodes(env, third, Kind::Healthy).await?;
+    let drained = run.cluster.start_nodes(env, third, Kind::Healthy).await?;
+    let lost = run.cluster.start_nodes(env, third, Kind::Healthy).await?;
     run.report.set("nodes", third * 3);
     let api = run.cluster.api.clone();
     let prefix = format!("{}{round}-", run.prefix);
