@@ -12,8 +12,12 @@ use std::{env, path::Path, process::Command};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-link-arg-bins=-no-pie");
+    println!("cargo:rerun-if-env-changed=WAYFARER_SYMBOLS");
     if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
+        // Who looks for where time goes sets this and the profile's `strip` to `none`.
+        if env::var_os("WAYFARER_SYMBOLS").is_none() {
+            println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
+        }
         if links_with_lld() {
             println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
         }
