@@ -48,6 +48,8 @@ pub enum Input<'a> {
     Applied(&'a Changes),
     /// An evaluation that was taken can not be settled: its plan was rejected, or its scheduler failed.
     Nack(EvalId),
+    /// An evaluation that was taken was not looked at, for there was no room left in its round. That is nothing against it.
+    HandedBack(EvalId),
     /// Hand nothing out, or go on.
     Pause(bool),
     /// Time passed.
@@ -146,6 +148,7 @@ impl Broker {
                 changes.removed_evals().for_each(|id| self.take_out(id, &mut out));
             }
             Input::Nack(id) => self.nack(id, now, &mut out),
+            Input::HandedBack(id) => self.hand_back(id),
             Input::Pause(paused) => self.paused = paused,
             Input::Tick => self.tick(now, &mut out),
         }
@@ -266,6 +269,16 @@ impl Broker {
             out.push(eval);
         }
         self.enqueue(latest);
+    }
+
+    /// Lets an evaluation be taken again at once, as if it had not been.
+    fn hand_back(&mut self, id: EvalId) {
+        let Some(entry) = self.evals.get_mut(&id) else { return };
+        let Place::Taken(until) = entry.place else { return };
+        self.timers.remove(&(until, id));
+        entry.deliveries -= 1;
+        entry.place = Place::Ready;
+        self.ready.insert(rank(&entry.eval));
     }
 
     fn nack(&mut self, id: EvalId, now: &mut Moment<'_>, out: &mut Vec<Evaluation>) {
@@ -391,7 +404,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_handed_back_comes_again_later_and_at_last_fails() {
+    fn what_found_no_room_in_a_round_comes_in_the_next_one_however_often() {
+        let (mut region, mut clock) = (Region::with_nodes(1), Clock::default());
+        region.register(job("web", "service", 50));
+        let mut broker = Broker::new(Config::STANDARD, region.state(), &clock.moment());
+        for _ in 0..=Config::STANDARD.deliveries_max {
+            let eval = broker.take(&clock.moment(), 1).remove(0);
+            assert_eq!(broker.step(&mut clock.moment(), Input::HandedBack(eval.id)), []);
+        }
+        let eval = broker.take(&clock.moment(), 1).remove(0);
+        assert_eq!(broker.step(&mut clock.moment(), Input::Nack(eval.id)), []);
+        assert_eq!(broker.next_tick(&clock.moment()), Some(Config::STANDARD.first_redelivery));
+    }
+
+    #[test]
+    fn what_is_refused_comes_again_later_and_at_last_fails() {
         let (mut region, mut clock) = (Region::with_nodes(1), Clock::default());
         region.register(job("web", "service", 50));
         let mut broker = Broker::new(Config::STANDARD, region.state(), &clock.moment());

@@ -535,7 +535,7 @@ impl Leader {
             let plans = leader.scheduler.round(snapshot, &evals, budget, &mut context);
             // What the budget left out is handed back at once.
             for eval in evals.iter().skip(plans.len()) {
-                let outputs = leader.broker.step(now, broker::Input::Nack(eval.id));
+                let outputs = leader.broker.step(now, broker::Input::HandedBack(eval.id));
                 leader.take_broker(outputs);
             }
             plans
