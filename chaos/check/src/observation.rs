@@ -173,6 +173,8 @@ pub struct NodeView {
     pub agent: Text,
     /// Counts the starts of its agent.
     pub boot: u32,
+    /// Counts the times that all of its tasks ended with it: reboots.
+    pub life: u32,
     /// The tasks that run, whoever started them.
     pub tasks: Vec<RunningTask>,
     /// Ports that the tasks listen on, with the allocation that does: address, port.

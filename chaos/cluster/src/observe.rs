@@ -131,6 +131,7 @@ impl Observer {
                 id: *id,
                 agent: agent.to_string().into(),
                 boot: one.boot,
+                life: 0,
                 tasks: tasks.collect(),
                 listeners: Vec::new(),
                 leftovers: left.iter().filter(|left| left.name.contains(&*text)).cloned().collect(),

@@ -142,7 +142,7 @@ pub async fn start_server(env: Env, settings: Settings, own: ServerSettings) -> 
         trailing_logs: Some(own.snapshot_every / 2),
         ..RawConfig::default()
     };
-    let config = raft::Config::check(&raw, Storage::Memory(own.disk), IoMode::Inline)
+    let config = raft::Config::check(&raw, Storage::Memory(own.disk), IoMode::Task)
         .expect("the standard times fit each other");
     let me = replica(settings.agent, own.life);
     let server = Server::start(&env, server_config(settings.agent), config, me, transport).await?;

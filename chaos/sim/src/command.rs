@@ -6,10 +6,13 @@ use chaos_sim::{Plan, Profile, Size};
 
 /// How it is called.
 pub const USAGE: &str = "\
-usage: chaos-sim --seeds COUNT [--from SEED] [--twice]   run that many seeds and print a table
+usage: chaos-sim --seeds COUNT [--from SEED] [--twice] [--first]   run that many seeds and print a table
        chaos-sim --seed SEED [--logs FILTER]             repeat one, step by step
        chaos-sim --minimise SEED                         find the fewest faults that a failing seed needs
 
+  --twice            run each seed twice: the traces must be the same
+  --first            begin no further seed after the first that fails
+  --minutes COUNT    begin no further seed after so many minutes
   --profile NAME     calm, storm, disk, gossip, reconnect or upgrade; storm unless said
   --servers COUNT    3 unless said
   --clients COUNT    4 unless said
@@ -33,6 +36,8 @@ pub struct Command {
     pub without: BTreeSet<usize>,
     /// Processes at a time.
     pub jobs: usize,
+    /// When to begin no further seed.
+    pub most: Option<Duration>,
     /// Where the table goes besides.
     pub results: Option<PathBuf>,
     /// Which of the product's own log lines are shown.
@@ -50,6 +55,8 @@ pub enum Task {
         from: u64,
         /// Each twice, compared.
         twice: bool,
+        /// Only until one fails.
+        first: bool,
     },
     /// One, with its trace.
     Seed(u64),
@@ -67,7 +74,7 @@ impl Command {
     /// Names the argument that is wrong.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut arguments = arguments;
-        let (mut count, mut from, mut twice, mut one) = (None, 1, false, None);
+        let (mut count, mut from, mut twice, mut first, mut one) = (None, 1, false, false, None);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = Self {
             task: Task::Seed(0),
@@ -76,13 +83,21 @@ impl Command {
             length: Duration::from_secs(60),
             without: BTreeSet::new(),
             jobs: processors,
+            most: None,
             results: None,
             logs: None,
         };
         while let Some(name) = arguments.next() {
-            if name == "--twice" {
-                twice = true;
-                continue;
+            match name.as_str() {
+                "--twice" => {
+                    twice = true;
+                    continue;
+                }
+                "--first" => {
+                    first = true;
+                    continue;
+                }
+                _ => {}
             }
             let value = arguments.next().ok_or_else(|| format!("{name} is not known, or needs a value"))?;
             match name.as_str() {
@@ -95,6 +110,7 @@ impl Command {
                 "--servers" => command.size.servers = number(&name, &value)?,
                 "--clients" => command.size.clients = number(&name, &value)?,
                 "--seconds" => command.length = Duration::from_secs(number(&name, &value)?),
+                "--minutes" => command.most = Some(Duration::from_secs(60 * number::<u64>(&name, &value)?)),
                 "--jobs" => command.jobs = number::<usize>(&name, &value)?.max(1),
                 "--without" => command.without = places(&name, &value)?,
                 "--results" => command.results = Some(value.into()),
@@ -104,7 +120,7 @@ impl Command {
         }
         command.task = match (one, count) {
             (Some(task), None) => task,
-            (None, Some(count)) => Task::Seeds { count, from, twice },
+            (None, Some(count)) => Task::Seeds { count, from, twice, first },
             (None, None) => return Err("say which seeds".to_owned()),
             (Some(_), Some(_)) => return Err("either one seed or many".to_owned()),
         };

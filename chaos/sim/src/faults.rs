@@ -119,6 +119,42 @@ pub enum Fault {
         /// The server.
         server: u8,
     },
+    /// A server's disk has no room, until the end.
+    FullDisk {
+        /// The server.
+        server: u8,
+    },
+    /// A server's disk takes this long for each call, until the end.
+    SlowDisk {
+        /// The server.
+        server: u8,
+        /// How long.
+        each_ms: u64,
+    },
+    /// A bit of a server's log or latest snapshot flips while the server is down.
+    FlippedBit {
+        /// The server.
+        server: u8,
+        /// In the snapshot, or in the log.
+        in_snapshot: bool,
+        /// How far into it.
+        permille: u32,
+    },
+    /// Machines lose power and start again at the end: what was not synced is gone, and so are their tasks.
+    Reboot {
+        /// Whose.
+        agents: Vec<Agent>,
+    },
+    /// A client's machine is made anew: its agent comes back as the same node, and remembers nothing of its tasks.
+    Reinstall {
+        /// The client.
+        client: u8,
+    },
+    /// A server leaves the group on purpose and joins again at the end.
+    ServerLeave {
+        /// The server.
+        server: u8,
+    },
     /// A server dies in the middle of a write: of what it was about to acknowledge, only a part is on the disk.
     TornWrite {
         /// The server.
@@ -165,6 +201,13 @@ impl Fault {
             Self::Clog { .. } => "clogged link",
             Self::Clock { .. } => "clock jump",
             Self::FailedSyncs { .. } => "failed syncs",
+            Self::FullDisk { .. } => "full disk",
+            Self::SlowDisk { .. } => "slow disk",
+            Self::FlippedBit { in_snapshot: false, .. } => "flipped bit in a log",
+            Self::FlippedBit { in_snapshot: true, .. } => "flipped bit in a snapshot",
+            Self::Reboot { .. } => "reboot of machines",
+            Self::Reinstall { .. } => "client made anew",
+            Self::ServerLeave { .. } => "server leaves and joins",
             Self::TornWrite { .. } => "torn write",
             Self::LostEntries { .. } => "lost entries",
             Self::Transfer => "leader transfer",
@@ -179,7 +222,7 @@ impl fmt::Display for Fault {
         let all = |agents: &[Agent]| agents.iter().map(Agent::to_string).collect::<Vec<_>>().join(", ");
         write!(f, "{}", self.kind())?;
         match self {
-            Self::Crash { agents } => write!(f, ": {}", all(agents)),
+            Self::Crash { agents } | Self::Reboot { agents } => write!(f, ": {}", all(agents)),
             Self::Partition { side } => write!(f, ": {} | the others", all(side)),
             Self::Pause { agent }
             | Self::GossipCut { agent }
@@ -191,13 +234,19 @@ impl fmt::Display for Fault {
                 write!(f, ": {lost_permille} and {doubled_permille} of 1000, up to {delay_ms} ms")
             }
             Self::Clock { agent, seconds } => write!(f, ": {agent} by {seconds} s"),
-            Self::FailedSyncs { server } => write!(f, ": server-{server}"),
+            Self::FailedSyncs { server } | Self::FullDisk { server } | Self::ServerLeave { server } => {
+                write!(f, ": server-{server}")
+            }
+            Self::SlowDisk { server, each_ms } => write!(f, ": server-{server}, {each_ms} ms"),
+            Self::FlippedBit { server, permille, .. } => write!(f, ": server-{server} at {permille} of 1000"),
             Self::TornWrite { server, kept_permille } => {
                 write!(f, ": server-{server}, {kept_permille} of 1000 kept")
             }
             Self::LostEntries { server, entries } => write!(f, ": server-{server}, {entries} entries"),
             Self::Transfer => Ok(()),
-            Self::TaskFailure { client } | Self::Leave { client } => write!(f, ": client-{client}"),
+            Self::TaskFailure { client } | Self::Leave { client } | Self::Reinstall { client } => {
+                write!(f, ": client-{client}")
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Machine {
     pub held_still: u32,
     /// Its agent left on purpose.
     pub left: bool,
+    /// Counts the times that the machine lost all that ran on it.
+    pub lives: u32,
     life: Life,
     incarnation: Arc<Mutex<Incarnation>>,
     dir: std::path::PathBuf,
@@ -82,6 +84,7 @@ impl Machine {
             held_down: 0,
             held_still: 0,
             left: false,
+            lives: 0,
             life: Life::FIRST,
             incarnation: Arc::default(),
             dir: root.join(agent.to_string()),
@@ -153,6 +156,20 @@ impl Machine {
         running.process.kill();
         nets.cut_off(self.agent);
         self.disk.crash();
+    }
+
+    /// Ends everything that runs on the machine, the agent's tasks too. The agent was killed before.
+    pub fn lose_power(&mut self) {
+        self.tasks.lose_all();
+        self.lives += 1;
+    }
+
+    /// Takes what its agent remembers and made from the machine. The agent was killed before, and comes back as the same
+    /// node.
+    pub fn make_anew(&mut self) {
+        self.lose_power();
+        // What is not there need not go.
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 
     /// Lets the agent stand still or go on, as the faults that hold it say.

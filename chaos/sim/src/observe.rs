@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chaos_check::{
     AgentView, LogPoint, MemberTable, NodeView, Observation, Phase, ProcessHealth, RaftView, Role, Rows,
-    RunningTask, ServerView, WatchSeen,
+    RunningTask, ServerView, Vote, WatchSeen,
 };
 use gossip_core::Status;
 use gossip_driver::{Handle, PoolKind};
@@ -20,6 +20,8 @@ use crate::{agent::Nets, faults::Agent, machine::Machine, trace::Trace};
 pub struct Observer {
     /// The rows of each server, while its index stands still.
     rows: BTreeMap<(Agent, u32), Arc<Rows>>,
+    /// How often each disk had changed when its log was last handed over.
+    disks: BTreeMap<Agent, u64>,
     /// Up to which index each server's hashes were handed over.
     hashed: BTreeMap<(Agent, u32), u64>,
 }
@@ -35,6 +37,11 @@ impl Observer {
         watched: Vec<WatchSeen>,
         panics: Vec<String>,
     ) -> Observation {
+        let disks: BTreeMap<Agent, u64> =
+            machines.values().map(|machine| (machine.agent, machine.disk.changes())).collect();
+        // Logs that all stand still were looked at.
+        let moved = disks != self.disks;
+        self.disks = disks;
         let mut seen = Observation { at: trace.now(), phase, watched, ..Observation::default() };
         for machine in machines.values() {
             let name = Text::from(machine.agent.to_string());
@@ -50,7 +57,7 @@ impl Observer {
             let Some(parts) = machine.parts() else { continue };
             seen.members.push(member_table(&name, &parts.gossip));
             if let Some(server) = &parts.server {
-                let view = self.server_view(machine, &name, server);
+                let view = self.server_view(machine, &name, server, moved);
                 let (term, head) = view
                     .raft
                     .as_ref()
@@ -63,7 +70,7 @@ impl Observer {
         seen
     }
 
-    fn server_view(&mut self, machine: &Machine, name: &Text, server: &Server) -> ServerView {
+    fn server_view(&mut self, machine: &Machine, name: &Text, server: &Server, moved: bool) -> ServerView {
         let run = (machine.agent, machine.boots);
         let snapshot = server.snapshot();
         let fresh = |rows: &Arc<Rows>| rows.index == snapshot.index();
@@ -94,15 +101,18 @@ impl Observer {
             agent: name.clone(),
             boot: machine.boots,
             cluster: server.cluster().map(|marker| Uuid::from_u128(marker.0)),
-            raft: raft_view(server),
+            raft: raft_view(server, moved.then(|| machine.disk.durable())),
             rows: Some(rows),
             hashes,
         }
     }
 }
 
+/// What a crash would leave of a server's log, and its vote.
+type Durable = (Vec<(raft::LogPoint, u64)>, Option<raft::VoteRecord>);
+
 /// Looks at a server's part in Raft; none when it has stopped and knows nothing of it any more.
-fn raft_view(server: &Server) -> Option<RaftView> {
+fn raft_view(server: &Server, disk: Option<Durable>) -> Option<RaftView> {
     let status = server.raft().status();
     let me = server.replica().raft_id();
     let (term, leads) = match status.leadership {
@@ -117,13 +127,14 @@ fn raft_view(server: &Server) -> Option<RaftView> {
         (false, false) => Role::Learner,
     };
     let place = |point: raft::LogPoint| LogPoint { term: point.term, index: point.index };
+    let (log, vote) = disk.unwrap_or_default();
     Some(RaftView {
         role,
         term,
-        vote: None,
+        vote: vote.map(|vote| Vote { term: vote.term, server: vote.node }),
         committed: status.committed.map(place),
         applied: status.applied.map(place),
-        log: Vec::new(),
+        log: log.into_iter().map(|(point, sum)| (place(point), sum)).collect(),
         voters: status.members.voters.clone(),
     })
 }
@@ -137,6 +148,7 @@ fn node_view(machine: &Machine, name: &Text) -> NodeView {
         id: NodeId(Uuid::from_bytes(machine.agent.node_id())),
         agent: name.clone(),
         boot: machine.boots,
+        life: machine.lives,
         tasks: machine.tasks.running().into_iter().filter_map(task).collect(),
         listeners: Vec::new(),
         leftovers: Vec::new(),

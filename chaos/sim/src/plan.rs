@@ -49,11 +49,31 @@ impl Profile {
         match self {
             Self::Calm => &[TaskFailure],
             Self::Storm => Kind::ALL,
-            Self::Disk => &[CrashServer, CrashMany, FailedSyncs, TornWrite, LostEntries, CrashClient],
+            Self::Disk => &[
+                CrashServer,
+                CrashMany,
+                FailedSyncs,
+                TornWrite,
+                LostEntries,
+                CrashClient,
+                FullDisk,
+                SlowDisk,
+                FlippedBit,
+                Reboot,
+            ],
             Self::Gossip => &[GossipCut, OneWay, Pair, Weather, Pause, Clog, Partition],
-            Self::Reconnect => {
-                &[CrashClient, PauseClient, ConnectionsCut, CutClient, Leave, TaskFailure, CrashServer]
-            }
+            Self::Reconnect => &[
+                CrashClient,
+                PauseClient,
+                ConnectionsCut,
+                CutClient,
+                Leave,
+                TaskFailure,
+                CrashServer,
+                Reboot,
+                Reinstall,
+                ServerLeave,
+            ],
             Self::Upgrade => &[],
         }
     }
@@ -128,6 +148,12 @@ enum Kind {
     Transfer,
     TaskFailure,
     Leave,
+    FullDisk,
+    SlowDisk,
+    FlippedBit,
+    Reboot,
+    Reinstall,
+    ServerLeave,
 }
 
 impl Kind {
@@ -152,6 +178,12 @@ impl Kind {
         Self::Transfer,
         Self::TaskFailure,
         Self::Leave,
+        Self::FullDisk,
+        Self::SlowDisk,
+        Self::FlippedBit,
+        Self::Reboot,
+        Self::Reinstall,
+        Self::ServerLeave,
     ];
 }
 
@@ -257,6 +289,16 @@ impl Plan {
             Kind::Transfer => Fault::Transfer,
             Kind::TaskFailure => Fault::TaskFailure { client },
             Kind::Leave => Fault::Leave { client },
+            Kind::FullDisk => Fault::FullDisk { server },
+            Kind::SlowDisk => Fault::SlowDisk { server, each_ms: *pick(rng, &[5, 30, 100, 400]) },
+            Kind::FlippedBit => Fault::FlippedBit {
+                server,
+                in_snapshot: rng.random_bool(0.4),
+                permille: rng.random_range(0..1_000),
+            },
+            Kind::Reboot => Fault::Reboot { agents: self.some(rng) },
+            Kind::Reinstall => Fault::Reinstall { client },
+            Kind::ServerLeave => Fault::ServerLeave { server },
         };
         (fault, longest)
     }

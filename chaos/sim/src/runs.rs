@@ -29,7 +29,7 @@ const VERDICT_LINE: &str = "verdict: ";
 /// When a process could not be started, or said nothing.
 pub fn perform(command: Command) -> Result<ExitCode, String> {
     match command.task {
-        Task::Seeds { count, from, twice } => many(&command, from..from + count, twice),
+        Task::Seeds { count, from, twice, first } => many(&command, from..from + count, twice, first),
         Task::Minimise(seed) => minimise(&command, seed),
         Task::Seed(seed) | Task::Quietly(seed) => {
             // Entropy follows the seed only in a process that was started with it.
@@ -111,13 +111,21 @@ impl Runs<'_> {
     }
 }
 
-fn many(command: &Command, seeds: std::ops::Range<u64>, twice: bool) -> Result<ExitCode, String> {
+fn many(
+    command: &Command,
+    seeds: std::ops::Range<u64>,
+    twice: bool,
+    first: bool,
+) -> Result<ExitCode, String> {
     let each = if twice { 2 } else { 1 };
     let mut left = seeds.flat_map(|seed| std::iter::repeat_n(seed, each));
     let mut runs = Runs { command, started: VecDeque::new() };
-    let mut table = Table::begin(command);
+    let (began, mut table) = (Instant::now(), Table::begin(command));
     loop {
+        let late = command.most.is_some_and(|most| began.elapsed() >= most);
+        let enough = late || first && !table.is_clean();
         while runs.started.len() < command.jobs
+            && !enough
             && let Some(seed) = left.next()
         {
             runs.start(seed, &command.without)?;

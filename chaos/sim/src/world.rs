@@ -8,7 +8,7 @@ use std::{
 };
 
 use chaos_check::{Checker, Observation, Outcome, Phase, Violation};
-use raft::ClusterMarker;
+use raft::{ClusterMarker, MemoryDisk};
 use rand::{RngExt, rngs::SmallRng};
 use runtime::{Env, Instant, Shutdown, Skew, WallClock};
 use server::Server;
@@ -103,6 +103,8 @@ struct World<'a> {
     restarts: BTreeMap<Agent, Instant>,
     /// Servers whose disks lost something: more than a minority must not.
     lost: u8,
+    /// A server left the group, so that fewer vote than there are.
+    left: bool,
     leader: Option<(Agent, u64)>,
     injected: BTreeMap<String, u64>,
     findings: Vec<Finding>,
@@ -128,6 +130,7 @@ impl<'a> World<'a> {
             phase: Phase::Faults,
             restarts: BTreeMap::new(),
             lost: 0,
+            left: false,
             leader: None,
             injected: BTreeMap::new(),
             findings: Vec::new(),
@@ -377,7 +380,38 @@ impl<'a> World<'a> {
             Fault::TornWrite { server, kept_permille } if begins => {
                 self.machines[&Agent::Server(*server)].tear_next_write(*kept_permille, &self.nets);
             }
-            Fault::LostEntries { server, entries } => self.lose(*server, *entries, begins),
+            Fault::FullDisk { server } => self.machines[&Agent::Server(*server)].disk.fill(begins),
+            Fault::SlowDisk { server, each_ms } => {
+                let each = if begins { Duration::from_millis(*each_ms) } else { Duration::ZERO };
+                self.machines[&Agent::Server(*server)].disk.slow_down(each);
+            }
+            Fault::LostEntries { server, entries } => {
+                self.damage(*server, begins, |disk| disk.lose_synced(*entries));
+            }
+            Fault::FlippedBit { server, in_snapshot, permille } => self.damage(*server, begins, |disk| {
+                if *in_snapshot {
+                    disk.flip_bit_of_snapshot(*permille)
+                } else {
+                    disk.flip_bit_of_entry(*permille)
+                }
+            }),
+            Fault::Reboot { agents } => agents.iter().for_each(|agent| {
+                self.hold_down(*agent, begins);
+                self.end_machine(*agent, begins, Machine::lose_power);
+            }),
+            Fault::Reinstall { client } => {
+                let agent = Agent::Client(*client);
+                self.hold_down(agent, begins);
+                self.end_machine(agent, begins, Machine::make_anew);
+            }
+            // With a damaged disk among them, fewer servers might be none.
+            Fault::ServerLeave { server } if begins && self.lost > 0 => {
+                self.hold_down(Agent::Server(*server), true)
+            }
+            Fault::ServerLeave { server } => {
+                self.left = true;
+                self.leave(Agent::Server(*server), begins);
+            }
             Fault::Transfer if begins => self.transfer(),
             Fault::TaskFailure { client } if begins => self.fail_a_task(*client),
             Fault::Leave { client } => self.leave(Agent::Client(*client), begins),
@@ -430,14 +464,21 @@ impl<'a> World<'a> {
         links
     }
 
-    /// Has a server's disk lose entries while the server is down. A region outlives that for a minority of its servers.
-    fn lose(&mut self, server: u8, entries: usize, begins: bool) {
+    /// Damages a server's disk while the server is down. A region outlives that for a minority of its servers, and only
+    /// while all of them vote.
+    fn damage(&mut self, server: u8, begins: bool, how: impl FnOnce(&MemoryDisk)) {
         let agent = Agent::Server(server);
         let most = (self.plan.size.servers - 1) / 2;
         self.hold_down(agent, begins);
-        if begins && self.lost < most {
+        if begins && self.lost < most && !self.left {
             self.lost += 1;
-            self.machines[&agent].disk.lose_synced(entries);
+            how(&self.machines[&agent].disk);
+        }
+    }
+
+    fn end_machine(&mut self, agent: Agent, begins: bool, end: impl FnOnce(&mut Machine)) {
+        if let Some(machine) = self.machines.get_mut(&agent).filter(|_| begins) {
+            end(machine);
         }
     }
 
@@ -486,6 +527,10 @@ impl<'a> World<'a> {
         env.clone().spawn("sim-leave", async move {
             if let Some(client) = &parts.client {
                 client.leave();
+            }
+            if let Some(server) = &parts.server {
+                // Then the others count it until they notice that it is gone.
+                let _ = server.leave().await;
             }
             // Nobody may be there to confirm it.
             let _ = parts.gossip.leave(gossip_driver::PoolKind::Region, Duration::from_secs(5)).await;

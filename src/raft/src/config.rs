@@ -63,8 +63,11 @@ pub enum Storage {
 pub enum IoMode {
     /// A thread for the log, and the blocking pool for snapshots. What a real server uses.
     Thread,
-    /// The calling task, at once: a simulation stays repeatable.
+    /// The calling task, at once.
     Inline,
+    /// A task of its own for the log, in turns with all others: a simulation stays repeatable, what is written is for a
+    /// while not yet durable, and a simulated disk can be slow.
+    Task,
 }
 
 /// Checked configuration of replication.

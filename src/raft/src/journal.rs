@@ -17,7 +17,7 @@ use openraft::{
     storage::{IOFlushed, RaftLogStorage},
 };
 use runtime::Env;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as waiting, oneshot};
 
 use crate::{
     config::IoMode,
@@ -48,8 +48,24 @@ pub(crate) struct Journal {
 
 #[derive(Clone)]
 enum Access {
-    Thread { queue: mpsc::Sender<Request>, permits: Arc<Semaphore> },
+    Queue { queue: Queue, permits: Arc<Semaphore> },
     Inline(Arc<Mutex<Option<Writer>>>),
+}
+
+/// The way to whoever writes.
+#[derive(Clone)]
+enum Queue {
+    Thread(mpsc::Sender<Request>),
+    Task(waiting::UnboundedSender<Request>),
+}
+
+impl Queue {
+    fn send(&self, request: Request) -> io::Result<()> {
+        match self {
+            Self::Thread(queue) => queue.send(request).map_err(|_| closed()),
+            Self::Task(queue) => queue.send(request).map_err(|_| closed()),
+        }
+    }
 }
 
 struct Shared {
@@ -129,7 +145,13 @@ impl Journal {
                 let (queue, requests) = mpsc::channel();
                 // The thread ends by itself when the last handle is gone, so nobody needs to join it.
                 drop(env.thread("raft-log", move || writer.run(&requests)));
-                Access::Thread { queue, permits: Arc::new(Semaphore::new(QUEUE_MAX)) }
+                Access::Queue { queue: Queue::Thread(queue), permits: Arc::new(Semaphore::new(QUEUE_MAX)) }
+            }
+            IoMode::Task => {
+                let (queue, requests) = waiting::unbounded_channel();
+                // As above; the permits bound the queue.
+                drop(env.spawn("raft-log", writer.run_in_turns(requests)));
+                Access::Queue { queue: Queue::Task(queue), permits: Arc::new(Semaphore::new(QUEUE_MAX)) }
             }
         };
         Self { shared, access }
@@ -158,7 +180,7 @@ impl Journal {
     /// Writes what is left, closes the store and waits for that. Later calls fail.
     pub(crate) async fn close(&self) {
         match &self.access {
-            Access::Thread { .. } => {
+            Access::Queue { .. } => {
                 let (reply, closed) = oneshot::channel();
                 if self.send(Work::Close { reply }).await.is_ok() {
                     // An error means that the thread is gone already.
@@ -175,9 +197,9 @@ impl Journal {
     }
 
     async fn send(&self, work: Work) -> io::Result<()> {
-        let Access::Thread { queue, permits } = &self.access else { return Err(closed()) };
+        let Access::Queue { queue, permits } = &self.access else { return Err(closed()) };
         let permit = permits.clone().acquire_owned().await.map_err(|_| closed())?;
-        queue.send(Request { work, _permit: permit }).map_err(|_| closed())
+        queue.send(Request { work, _permit: permit })
     }
 
     async fn change(&self, change: Change) -> io::Result<()> {
@@ -207,8 +229,10 @@ impl Journal {
         let reader = lock(&self.shared.reader).clone().ok_or_else(closed)?;
         let work = move || reader.read(missing.start, missing.end).map(|records| (records, missing));
         let outcome = match &self.access {
-            Access::Inline(_) => work(),
-            Access::Thread { .. } => self.shared.env.spawn_blocking(work).await.map_err(io::Error::other)?,
+            Access::Inline(_) | Access::Queue { queue: Queue::Task(_), .. } => work(),
+            Access::Queue { queue: Queue::Thread(_), .. } => {
+                self.shared.env.spawn_blocking(work).await.map_err(io::Error::other)?
+            }
         };
         let (records, missing) = outcome.map_err(|error| self.shared.fault.report(Fault::from(&error)))?;
         let gone = self.shared.window().first;
@@ -340,44 +364,75 @@ impl Writer {
                 },
             };
             match request.work {
-                Work::Append(append) => held = self.append_with_those_waiting(append, requests),
-                Work::Change { change, reply } => {
-                    let outcome = self.change(change);
-                    // The asker may be gone; what it asked for is done all the same.
-                    let _ = reply.send(outcome);
+                Work::Append(append) => {
+                    held = self.append_with_those_waiting(append, || requests.try_recv().ok());
                 }
-                Work::Close { reply } => {
-                    self.settle();
-                    *lock(&self.shared.reader) = None;
-                    drop(self);
-                    // The asker may have given up waiting.
-                    let _ = reply.send(());
-                    return;
-                }
+                Work::Change { change, reply } => self.change_and_answer(change, reply),
+                Work::Close { reply } => return self.close(reply),
             }
         }
+    }
+
+    /// The same as a task, which waits for as long as a simulated disk takes.
+    async fn run_in_turns(mut self, mut requests: waiting::UnboundedReceiver<Request>) {
+        let mut held = None;
+        loop {
+            let Some(request) = (match held.take() {
+                Some(request) => Some(request),
+                None => requests.recv().await,
+            }) else {
+                self.settle();
+                return;
+            };
+            let delay = self.store.delay();
+            if !delay.is_zero() {
+                self.shared.env.sleep(delay).await;
+            }
+            match request.work {
+                Work::Append(append) => {
+                    held = self.append_with_those_waiting(append, || requests.try_recv().ok());
+                    self.settle();
+                }
+                Work::Change { change, reply } => self.change_and_answer(change, reply),
+                Work::Close { reply } => return self.close(reply),
+            }
+        }
+    }
+
+    fn change_and_answer(&mut self, change: Change, reply: oneshot::Sender<io::Result<()>>) {
+        let outcome = self.change(change);
+        // The asker may be gone; what it asked for is done all the same.
+        let _ = reply.send(outcome);
+    }
+
+    fn close(mut self, reply: oneshot::Sender<()>) {
+        self.settle();
+        *lock(&self.shared.reader) = None;
+        drop(self);
+        // The asker may have given up waiting.
+        let _ = reply.send(());
     }
 
     /// Gathers the appends that wait, up to a budget, and returns the request that ended the gathering.
     fn append_with_those_waiting(
         &mut self,
         first: Append,
-        requests: &mpsc::Receiver<Request>,
+        mut waiting: impl FnMut() -> Option<Request>,
     ) -> Option<Request> {
         let mut bytes: usize = first.records.iter().map(Record::weight).sum();
         let mut group = vec![first];
         let mut next = None;
         while bytes < GROUP_BYTES_MAX {
-            match requests.try_recv() {
-                Ok(Request { work: Work::Append(append), .. }) => {
+            match waiting() {
+                Some(Request { work: Work::Append(append), .. }) => {
                     bytes += append.records.iter().map(Record::weight).sum::<usize>();
                     group.push(append);
                 }
-                Ok(request) => {
+                Some(request) => {
                     next = Some(request);
                     break;
                 }
-                Err(_) => break,
+                None => break,
             }
         }
         self.append(group);
@@ -541,12 +596,11 @@ impl RaftLogStorage<Types> for Journal {
                 writer.settle();
                 Ok(())
             }
-            Access::Thread { queue, permits } => {
+            Access::Queue { queue, permits } => {
                 let permit = permits.clone().acquire_owned().await.map_err(|_| closed())?;
                 // From here on nothing waits: the entries are readable and on their way, or neither.
                 self.shared.push(entries);
-                let request = Request { work: Work::Append(append), _permit: permit };
-                queue.send(request).map_err(|_| closed())
+                queue.send(Request { work: Work::Append(append), _permit: permit })
             }
         }
     }

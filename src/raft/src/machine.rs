@@ -262,7 +262,7 @@ where
     T: Send + 'static,
 {
     match io {
-        IoMode::Inline => work(),
+        IoMode::Inline | IoMode::Task => work(),
         IoMode::Thread => env.spawn_blocking(work).await.map_err(io::Error::other)?,
     }
 }

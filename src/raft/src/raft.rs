@@ -136,7 +136,7 @@ impl<S: StateMachine> Raft<S> {
             }
         };
         let (store, snapshots) = match config.io {
-            IoMode::Inline => open()?,
+            IoMode::Inline | IoMode::Task => open()?,
             IoMode::Thread => env.spawn_blocking(open).await.map_err(start_error)??,
         };
         Self::open_with(config, me, state, network, env, store, snapshots).await

@@ -92,7 +92,7 @@ fn the_log_on_disk_keeps_openrafts_contract() {
 #[test]
 fn the_log_in_memory_keeps_openrafts_contract() {
     Types::run(async {
-        for io in [IoMode::Inline, IoMode::Thread] {
+        for io in [IoMode::Inline, IoMode::Thread, IoMode::Task] {
             Suite::test_all(InMemory(io)).await.expect("the contract holds");
         }
     });

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AllocId, Text};
+use model::{AllocId, NodeId, Text};
 
 use crate::{History, Observation, Property};
 
@@ -9,6 +9,8 @@ use crate::{History, Observation, Property};
 #[derive(Default)]
 pub struct TasksSurviveAgents {
     launches: BTreeMap<(AllocId, Text), BTreeSet<Text>>,
+    /// The machine of each task that was seen, and how often it was started. A machine takes its tasks with it.
+    machines: BTreeMap<AllocId, (NodeId, u32)>,
     /// The most restarts that were ever told of each task: the row may be collected.
     restarts: BTreeMap<(AllocId, Text), u32>,
 }
@@ -19,7 +21,13 @@ impl Property for TasksSurviveAgents {
     }
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        for task in seen.nodes.iter().flat_map(|machine| &machine.tasks) {
+        let with_machine =
+            seen.nodes.iter().flat_map(|machine| machine.tasks.iter().map(move |task| (machine, task)));
+        for (machine, task) in with_machine {
+            let here = (machine.id, machine.life);
+            if self.machines.insert(task.alloc, here).is_some_and(|before| before != here) {
+                self.launches.retain(|(alloc, _), _| *alloc != task.alloc);
+            }
             let launches = self.launches.entry((task.alloc, task.task.clone())).or_default();
             if !launches.contains(&task.launch) {
                 launches.insert(task.launch.clone());
@@ -56,6 +64,15 @@ impl Property for TasksSurviveAgents {
 mod tests {
     use super::*;
     use crate::fixture::{alloc_id, calm, change, holds, rows, task};
+
+    #[test]
+    fn a_machine_takes_its_tasks_with_it() {
+        let mut later = calm(rows());
+        (later.nodes[0].boot, later.nodes[0].life) = (1, 1);
+        later.nodes[0].tasks[0] = task(1, "another");
+        let property: TasksSurviveAgents = holds(&[calm(rows()), later.clone()]);
+        assert_eq!(property.end(&later, &History::default()), Ok(()));
+    }
 
     #[test]
     fn a_second_launch_needs_a_restart() {

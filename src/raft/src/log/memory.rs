@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -28,6 +29,14 @@ struct Disk {
     /// The last entry that a sync acknowledged; it stands for the mark file.
     acknowledged: Option<LogPoint>,
     fail_syncs: u32,
+    /// No room is left for anything.
+    full: bool,
+    /// What each call takes.
+    slowness: Duration,
+    /// The entry in which a bit is another one than was written.
+    rotten: Option<u64>,
+    /// Counts the syncs that changed what a crash leaves, and the damages.
+    changes: u64,
     deadly: Option<DeadlyWrite>,
     snapshots: BTreeMap<LogPoint, Bytes>,
     counts: Counts,
@@ -114,11 +123,56 @@ impl MemoryDisk {
         self.lock().deadly = Some(DeadlyWrite { kept_permille, died: Box::new(died) });
     }
 
-    /// Takes back the failures that were asked for and have not happened.
+    /// Takes back the failures that were asked for and have not happened. What is damaged stays so.
     pub fn mend(&self) {
         let mut disk = self.lock();
         disk.fail_syncs = 0;
         disk.deadly = None;
+        disk.full = false;
+        disk.slowness = Duration::ZERO;
+    }
+
+    /// Leaves no room for anything, or gives it back.
+    pub fn fill(&self, is_full: bool) {
+        self.lock().full = is_full;
+    }
+
+    /// Lets each call take so long. It shows in [`crate::IoMode::Task`] only.
+    pub fn slow_down(&self, each: Duration) {
+        self.lock().slowness = each;
+    }
+
+    /// Damages the disk: flips a bit of the synced entry that lies so far into the log. The log's store finds that out
+    /// when it reads the entry or is opened; see the storage sweep for whether the real one does.
+    pub fn flip_bit_of_entry(&self, permille: u32) {
+        let mut disk = self.lock();
+        let place = disk.synced.entries.len() * permille.min(999) as usize / 1_000;
+        disk.rotten = disk.synced.entries.keys().nth(place).copied().or(disk.rotten);
+        disk.changes += 1;
+    }
+
+    /// Damages the disk: flips a bit of the latest snapshot, so far into it.
+    pub fn flip_bit_of_snapshot(&self, permille: u32) {
+        let mut disk = self.lock();
+        let Some(mut latest) = disk.snapshots.last_entry() else { return };
+        let mut bytes = latest.get().to_vec();
+        let place = bytes.len() * permille.min(999) as usize / 1_000;
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte ^= 1 << (permille % 8);
+        }
+        latest.insert(Bytes::from(bytes));
+    }
+
+    /// Counts what changed of that which a crash leaves: while it stands still, [`Self::durable`] is the same.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// Shows what a crash would leave: the entries, each with a checksum of what it says, and the vote.
+    pub fn durable(&self) -> (Vec<(LogPoint, u64)>, Option<VoteRecord>) {
+        let disk = self.lock();
+        let entry = |record: &Record| (record.point, record.payload.checksum());
+        (disk.synced.entries.values().map(entry).collect(), disk.synced.vote)
     }
 
     /// Damages the disk: the last `count` synced entries vanish, behind the back of the mark.
@@ -127,6 +181,7 @@ impl MemoryDisk {
         for _ in 0..count {
             disk.synced.entries.pop_last();
         }
+        disk.changes += 1;
         drop(disk);
         self.crash();
     }
@@ -173,8 +228,20 @@ impl MemoryLog {
                 cluster: inner.current.cluster,
             })));
         }
+        if let Some(index) = inner.rotten.filter(|index| inner.current.entries.contains_key(index)) {
+            let reason = format!("entry {index} is not what was written");
+            return Err(OpenError::Damaged { reason, mark: inner.acknowledged });
+        }
         drop(inner);
         Ok(Self { disk })
+    }
+
+    /// Refuses when there is no room.
+    fn need_room(&self) -> Result<(), StoreError> {
+        if self.disk.lock().full {
+            return Err(StoreError::from(std::io::Error::from(std::io::ErrorKind::StorageFull)));
+        }
+        Ok(())
     }
 
     fn write(&mut self, op: Op) {
@@ -194,6 +261,7 @@ impl MemoryLog {
             for record in &records[..kept] {
                 disk.synced.apply(Op::Insert(record.clone()));
             }
+            disk.changes += 1;
         }
         died();
         StoreError::Io { source: std::io::Error::other("the machine died in this write") }
@@ -210,6 +278,7 @@ impl MemoryLog {
         for op in disk.pending.drain(..) {
             disk.synced.apply(op);
         }
+        disk.changes += 1;
         disk.acknowledged = disk.synced.last();
         Ok(())
     }
@@ -233,6 +302,7 @@ impl LogStore for MemoryLog {
     }
 
     fn append(&mut self, records: &[Record], committed: Option<LogPoint>) -> Result<(), StoreError> {
+        self.need_room()?;
         let mut next = self.disk.lock().current.last().map(|last| last.index + 1);
         for record in records {
             if let Some(expected) = next
@@ -260,6 +330,7 @@ impl LogStore for MemoryLog {
     }
 
     fn truncate_after(&mut self, keep: Option<u64>) -> Result<(), StoreError> {
+        self.need_room()?;
         self.write(Op::RemoveAfter(keep));
         self.sync()
     }
@@ -268,16 +339,19 @@ impl LogStore for MemoryLog {
         if self.disk.lock().current.purged.is_some_and(|purged| purged.index >= upto.index) {
             return Ok(());
         }
+        self.need_room()?;
         self.write(Op::Purge(upto));
         self.sync()
     }
 
     fn save_vote(&mut self, vote: VoteRecord) -> Result<(), StoreError> {
+        self.need_room()?;
         self.write(Op::Vote(vote));
         self.sync()
     }
 
     fn save_cluster(&mut self, cluster: ClusterMarker) -> Result<(), StoreError> {
+        self.need_room()?;
         self.write(Op::Cluster(cluster));
         self.sync()
     }
@@ -302,6 +376,10 @@ impl LogStore for MemoryLog {
     fn counts(&self) -> Counts {
         self.disk.lock().counts
     }
+
+    fn delay(&self) -> Duration {
+        self.disk.lock().slowness
+    }
 }
 
 struct MemoryReader(MemoryDisk);
@@ -311,6 +389,70 @@ impl LogRead for MemoryReader {
         if from >= to {
             return Ok(Vec::new());
         }
-        Ok(self.0.lock().current.entries.range(from..to).map(|(_, record)| record.clone()).collect())
+        let disk = self.0.lock();
+        if let Some(index) = disk.rotten.filter(|index| (from..to).contains(index)) {
+            return Err(StoreError::Corrupt { index, reason: "a bit is another one".to_owned() });
+        }
+        Ok(disk.current.entries.range(from..to).map(|(_, record)| record.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Payload;
+
+    fn written(entries: u64) -> (MemoryDisk, MemoryLog) {
+        let disk = MemoryDisk::new();
+        let mut log = MemoryLog::open(disk.clone()).expect("an empty disk opens");
+        log.append(&records(0, entries), None).expect("there is room");
+        (disk, log)
+    }
+
+    fn records(from: u64, to: u64) -> Vec<Record> {
+        let record = |index| Record { point: LogPoint { term: 1, index }, payload: Payload::Blank };
+        (from..to).map(record).collect()
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_and_keeps_what_it_has() {
+        let (disk, mut log) = written(3);
+        disk.fill(true);
+        let vote = VoteRecord { term: 2, node: 1, committed: false };
+        assert!(matches!(log.append(&records(3, 4), None), Err(StoreError::Full { .. })));
+        assert!(matches!(log.save_vote(vote), Err(StoreError::Full { .. })));
+        disk.crash();
+        assert_eq!(disk.durable().0.len(), 3);
+        disk.mend();
+        let mut log = MemoryLog::open(disk.clone()).expect("nothing is lost");
+        log.append(&records(3, 4), None).expect("there is room again");
+        assert_eq!(disk.durable().0.len(), 4);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_when_the_entry_is_read_and_when_the_log_is_opened() {
+        let (disk, log) = written(4);
+        disk.flip_bit_of_entry(500);
+        let reader = log.reader();
+        assert!(matches!(reader.read(0, 4), Err(StoreError::Corrupt { index: 2, .. })));
+        assert_eq!(reader.read(0, 2).expect("those before are whole").len(), 2);
+        disk.crash();
+        let opened = MemoryLog::open(disk).map(drop);
+        assert!(opened.is_err_and(|error| error.must_rejoin()));
+    }
+
+    #[test]
+    fn what_is_durable_shows_what_each_entry_says() {
+        let (disk, mut log) = written(1);
+        let before = disk.changes();
+        let says = |text: &'static str, index| Record {
+            point: LogPoint { term: 1, index },
+            payload: Payload::Command(Bytes::from_static(text.as_bytes())),
+        };
+        log.append(&[says("one", 1), says("other", 2), says("one", 3)], None).expect("there is room");
+        assert!(disk.changes() > before);
+        let (entries, _) = disk.durable();
+        assert_eq!(entries[1].1, entries[3].1);
+        assert_ne!(entries[1].1, entries[2].1);
     }
 }

@@ -5,7 +5,7 @@ mod fjall;
 mod mark;
 mod memory;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 pub use self::{
     entry::{ChainHash, DecodeEntryError, ENTRY_VERSION, decode_entry, encode_entry},
@@ -183,6 +183,11 @@ pub trait LogStore: Send + 'static {
 
     /// Tells how much was written since the store was opened.
     fn counts(&self) -> Counts;
+
+    /// Tells how much simulated time the next call takes. A real store takes its own.
+    fn delay(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Reads durable entries, from any thread.

@@ -55,6 +55,19 @@ pub fn tests_of(crates: &BTreeSet<&str>) -> Result<Vec<TestBinary>, String> {
     Ok(binaries.collect())
 }
 
+/// Builds the simulation and returns where its program is.
+pub fn simulation() -> Result<PathBuf, String> {
+    let me = env::current_exe().map_err(|error| format!("this program does not find itself: {error}"))?;
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--message-format=json", "-p", "chaos-sim", "--profile", "sim"]);
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", me).env(WRAPPING, "1").stderr(Stdio::inherit());
+    let output = cargo.output().map_err(|error| format!("cargo does not run: {error}"))?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let built = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+    built.filter(|_| output.status.success()).ok_or_else(|| "the simulation does not build".to_owned())
+}
+
 /// Reads one of cargo's messages: a program with tests, or something else.
 fn read(message: &Value) -> Option<TestBinary> {
     let path = message["executable"].as_str().filter(|_| message["profile"]["test"] == true)?;

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Read,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,6 +17,9 @@ use crate::build::TestBinary;
 const TRIAL_MAX: Duration = Duration::from_secs(120);
 /// How often a program is looked at while it runs.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The simulation's profiles that break something, the one with everything first.
+const PROFILES: [&str; 4] = ["storm", "reconnect", "disk", "gossip"];
 
 /// What came of a mutant.
 #[derive(Clone, Debug)]
@@ -51,6 +55,32 @@ pub fn hunt(mutant: &Mutant, binaries: &[TestBinary]) -> Result<Outcome, String>
         }
     }
     Ok(Outcome { found: Found::Nothing, took })
+}
+
+/// Lets the simulation look for a mutant, a few seeds of each profile, until one fails.
+pub fn simulate(mutant: &Mutant, simulation: &Path, seeds: u64) -> Result<Outcome, String> {
+    let started = Instant::now();
+    for profile in PROFILES {
+        let output = Command::new(simulation)
+            .args(["--seeds", &seeds.to_string(), "--first", "--profile", profile, "--seconds", "40"])
+            .env(VARIABLE, mutant.name)
+            .output()
+            .map_err(|error| format!("{}: {error}", simulation.display()))?;
+        if output.status.success() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let finding = text.lines().find(|line| line.starts_with("seed "));
+        // A run that ended without a verdict says so in the other stream.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let what = finding.or(said.lines().last()).unwrap_or("it ended badly");
+        let what = what.split_once(" at ").map_or(what, |(what, _)| what);
+        return Ok(Outcome {
+            found: Found::Caught { by: vec![format!("{profile}, {what}")] },
+            took: started.elapsed(),
+        });
+    }
+    Ok(Outcome { found: Found::Nothing, took: started.elapsed() })
 }
 
 /// Runs the tests of one program.
