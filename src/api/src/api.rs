@@ -11,7 +11,7 @@ use server::Server;
 use tokio::sync::{Semaphore, watch};
 use transport::Connection;
 
-use crate::{Membership, relay::LARGE_BODIES_MAX};
+use crate::{Membership, figures::Figures, relay::LARGE_BODIES_MAX, routes::SchedulerPool};
 
 /// What an agent knows about itself, for the API.
 pub struct Agent {
@@ -76,6 +76,10 @@ pub(crate) struct Inner {
     membership: OnceLock<Arc<dyn Membership>>,
     /// Requests with large bodies take turns.
     pub large_bodies: Arc<Semaphore>,
+    /// Counts and durations, for the metrics.
+    pub figures: Figures,
+    /// What someone asked of this server's schedulers; none until then.
+    pub schedulers: parking_lot::Mutex<Option<SchedulerPool>>,
     /// When the agent began to serve, in nanoseconds since the epoch.
     pub started_at: i64,
 }
@@ -98,6 +102,8 @@ impl Api {
                 peers: OnceLock::new(),
                 membership: OnceLock::new(),
                 large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
+                figures: Figures::default(),
+                schedulers: parking_lot::Mutex::default(),
                 started_at,
             }),
         }

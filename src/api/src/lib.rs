@@ -13,6 +13,7 @@ mod api;
 mod blocking;
 mod call;
 mod error;
+mod figures;
 mod filter;
 mod forward;
 mod ids;

@@ -118,6 +118,8 @@ async fn answer(api: Api, request: Request<Body>, origin: Origin) -> Response<Bo
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.contains("gzip"));
     let cors = routes::is_open_to_pages(request.uri().path());
+    let begun = api.agent().env.now();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let response = match respond(&api, request, origin).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
@@ -125,6 +127,10 @@ async fn answer(api: Api, request: Request<Body>, origin: Origin) -> Response<Bo
     let mut response = response;
     if origin == Origin::User {
         response.headers_mut().remove(NOT_RUN_HEADER);
+        let duration = api.agent().env.now() - begun;
+        api.inner.figures.note_request(&method, uri.path(), duration, api.agent().env.wall());
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        tracing::debug!(target: "http", %method, path = %path, duration = %format_args!("{duration:?}"), "request complete");
     }
     finish(&api, response, accepts_gzip, cors).await
 }
@@ -138,7 +144,7 @@ async fn respond(api: &Api, request: Request<Body>, origin: Origin) -> Result<Re
     }
     match path.strip_prefix("/v1") {
         Some(rest) => crate::relay::answer(api, request, rest, origin).await,
-        None => routes::outside_v1(&path).map(|reply| reply.into_response(false)),
+        None => routes::outside_v1(api, &path).map(|reply| reply.into_response(false)),
     }
 }
 

@@ -29,6 +29,7 @@ mod namespace;
 mod node;
 mod operator;
 mod resolve;
+mod root_keys;
 mod service;
 mod snapshot;
 mod status;

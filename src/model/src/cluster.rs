@@ -132,6 +132,9 @@ pub struct NodePool {
     /// How its jobs are scheduled, where that differs from the region's settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<PoolScheduler>,
+    /// How long identities of its nodes are good for; the region's default when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_ttl: Option<std::time::Duration>,
     /// Index of its creation.
     pub create_index: u64,
     /// Index of its last change.

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use model::{
     AllocId, AutopilotConfig, DeploymentId, DesiredTransition, DrainStrategy, EvalId, Evaluation, Job,
     JobKey, JobSubmission, JoinRole, JoinToken, JoinTokenUse, Namespace, Node, NodeEvent, NodeId, NodePool,
-    NodeStatus, ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
+    NodeStatus, RootKey, ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -297,6 +297,18 @@ pub enum Command {
         config: Named<AutopilotConfig>,
         /// Refuse unless the settings have this modify index.
         cas: Option<u64>,
+    },
+    /// A key becomes the one in use; what was in use before stays, for what was made with it.
+    AddRootKey {
+        /// The key; its indexes are set when applied.
+        key: Named<RootKey>,
+        /// Only when there is none yet.
+        first: bool,
+    },
+    /// A key that is not in use is removed.
+    DeleteRootKey {
+        /// Which.
+        id: Uuid,
     },
 }
 

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{
-    AutopilotConfig, JoinSettings, JoinToken, Namespace, Node, NodePool, SchedulerConfig, TrustedRegion,
+    AutopilotConfig, JoinSettings, JoinToken, Namespace, Node, NodePool, RootKey, SchedulerConfig,
+    TrustedRegion,
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error as _, ser::Error as _,
@@ -102,6 +103,7 @@ named_records!(
     Namespace,
     Node,
     NodePool,
+    RootKey,
     SchedulerConfig,
     TrustedRegion,
 );

@@ -98,6 +98,8 @@ fn number(command: &Command) -> usize {
         Command::ForgetRegion { .. } => 31,
         Command::Restore(_) => 32,
         Command::SetAutopilotConfig { .. } => 33,
+        Command::AddRootKey { .. } => 34,
+        Command::DeleteRootKey { .. } => 35,
     }
 }
 
@@ -110,6 +112,16 @@ fn commands() -> Vec<Command> {
     commands.extend(join_commands());
     commands.push(Command::Restore(restore_steps()[1].clone()));
     commands.push(Command::SetAutopilotConfig { config: Named(AutopilotConfig::default()), cas: None });
+    let key = RootKey {
+        id: Uuid::from_u128(8),
+        secret: RootSecret([9; 32]),
+        active: true,
+        create_time: NOW,
+        create_index: 0,
+        modify_index: 0,
+    };
+    commands.push(Command::AddRootKey { key: Named(key), first: true });
+    commands.push(Command::DeleteRootKey { id: Uuid::from_u128(8) });
     commands
 }
 

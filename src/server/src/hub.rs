@@ -176,7 +176,8 @@ fn for_each_watch(changes: &Changes, mut touch: impl FnMut(Watch)) {
             | ChangedRow::JoinSettings
             | ChangedRow::Region(_)
             | ChangedRow::Restore { .. }
-            | ChangedRow::AutopilotConfig => {}
+            | ChangedRow::AutopilotConfig
+            | ChangedRow::RootKey(_) => {}
         }
     }
 }

@@ -34,7 +34,7 @@ use uuid::Uuid;
 use crate::{
     HostSign, MemberStatus,
     asks::{self, Answer, Report, Said},
-    group,
+    group, keyring,
     members::GossipWord,
     probe,
     server::{Inner, SubmitError, Submitted},
@@ -139,6 +139,10 @@ async fn begin(inner: &Inner) -> Result<(), SubmitError> {
     if inner.hub.snapshot().autopilot_config().modify_index == 0 {
         let config = Named(inner.config.autopilot.clone());
         inner.propose(encode(&Command::SetAutopilotConfig { config, cas: Some(0) })).await?;
+    }
+    if inner.hub.snapshot().root_keys().next().is_none() {
+        let key = Named(keyring::new_key(&inner.env));
+        inner.propose(encode(&Command::AddRootKey { key, first: true })).await?;
     }
     Ok(())
 }

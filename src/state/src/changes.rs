@@ -281,6 +281,12 @@ pub enum Refusal {
         /// The pool.
         name: Text,
     },
+    /// There is no such key.
+    #[error("root key not found")]
+    RootKeyNotFound,
+    /// The key in use can not go.
+    #[error("active root key cannot be deleted - call rotate first")]
+    RootKeyActive,
     /// Another restore began meanwhile, or a part is missing.
     #[error("the parts of this restore are not there any more: another restore began, or it was given up")]
     RestoreGone,
@@ -353,6 +359,8 @@ pub enum ChangedRow {
     Restore { installed: bool },
     /// Settings of how servers are kept.
     AutopilotConfig,
+    /// A key of the keyring.
+    RootKey(Uuid),
 }
 
 impl ChangedRow {
@@ -377,6 +385,7 @@ impl ChangedRow {
             Self::Region(_) => Table::Regions,
             Self::Restore { .. } => Table::Restore,
             Self::AutopilotConfig => Table::AutopilotConfig,
+            Self::RootKey(_) => Table::RootKeys,
         }
     }
 }
@@ -517,7 +526,9 @@ impl EventKind {
             | Command::TrustRegion { .. }
             | Command::ForgetRegion { .. }
             | Command::Restore(_)
-            | Command::SetAutopilotConfig { .. } => return None,
+            | Command::SetAutopilotConfig { .. }
+            | Command::AddRootKey { .. }
+            | Command::DeleteRootKey { .. } => return None,
         })
     }
 

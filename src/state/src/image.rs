@@ -6,7 +6,7 @@ use std::{
 
 use model::{
     AllocMetric, AllocRecord, AllocatedResources, AutopilotConfig, Deployment, Evaluation, Job, JobKey,
-    JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node, NodePool, ScalingEvent,
+    JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node, NodePool, RootKey, ScalingEvent,
     SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use protocol::Named;
@@ -485,6 +485,12 @@ map_rows!(
     Named<Arc<TrustedRegion>>,
     |state, sink| state.trusted_regions().try_for_each(|row| put(sink, &Named(row.clone()))),
     |loading, row| loading.state.regions.insert(row.0.name.clone(), row.0)
+);
+map_rows!(
+    RootKeys,
+    Named<Arc<RootKey>>,
+    |state, sink| state.root_keys().try_for_each(|row| put(sink, &Named(row.clone()))),
+    |loading, row| loading.state.root_keys.insert(row.0.id, row.0)
 );
 map_rows!(
     Restore,

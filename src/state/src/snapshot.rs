@@ -2,8 +2,8 @@ use std::{ops::Deref, sync::Arc};
 
 use model::{
     AllocId, Allocation, AutopilotConfig, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey,
-    JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node, NodeId, NodePool, ScalingEvent,
-    SchedulerConfig, Text, Timestamp, TrustedRegion,
+    JobSubmission, JobSummary, JoinSettings, JoinToken, Namespace, Node, NodeId, NodePool, RootKey,
+    ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
 };
 use uuid::Uuid;
 
@@ -118,8 +118,13 @@ impl State {
     }
 }
 
-/// Who may join, and other regions.
+/// Keys, who may join, and other regions.
 impl State {
+    /// Lists the keys of the keyring in the order of their ids.
+    pub fn root_keys(&self) -> impl DoubleEndedIterator<Item = &Arc<RootKey>> {
+        self.root_keys.iter().map(|(_, key)| key)
+    }
+
     /// Finds a join token.
     pub fn join_token(&self, accessor: Uuid) -> Option<&Arc<JoinToken>> {
         self.join_tokens.get(&accessor)

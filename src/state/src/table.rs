@@ -4,7 +4,8 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use model::{
     AutopilotConfig, Deployment, Evaluation, JobKey, JobSubmission, JobSummary, JoinSettings, JoinToken,
-    Namespace, Node, NodeId, NodePool, ScalingEvent, SchedulerConfig, Text, Timestamp, TrustedRegion,
+    Namespace, Node, NodeId, NodePool, RootKey, ScalingEvent, SchedulerConfig, Text, Timestamp,
+    TrustedRegion,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -116,6 +117,8 @@ tables! {
     Restore = 16, "restore", restore: Single<Restore>;
     /// Settings of how servers are kept.
     AutopilotConfig = 17, "autopilot_config", autopilot_config: Single<AutopilotConfig>;
+    /// Keys of the keyring.
+    RootKeys = 18, "root_keys", root_keys: OrdMap<Uuid, Arc<RootKey>>;
 }
 
 /// What makes a cluster this one.

@@ -1,4 +1,5 @@
-//! Join tokens are used once, in time and for their role; who may join and which regions are trusted is state like any other.
+//! Join tokens are used once, in time and for their role; who may join, which regions are trusted and which keys there are is
+//! state like any other.
 
 mod support;
 
@@ -129,4 +130,30 @@ fn settings_and_regions_are_kept_and_restored() {
     let gone = region.try_apply(Command::ForgetRegion { name: "eu".into() }).expect_err("it is refused");
     assert_eq!(gone, Refusal::RegionNotFound { name: "eu".into() });
     assert_ne!(restored.content_hash(), region.store.content_hash());
+}
+
+#[test]
+fn one_key_is_in_use_and_only_the_others_can_go() {
+    let mut region = Region::with_nodes(0);
+    let key = |id| model::RootKey {
+        id: uuid::Uuid::from_u128(id),
+        secret: model::RootSecret([1; 32]),
+        active: true,
+        create_time: now(),
+        create_index: 0,
+        modify_index: 0,
+    };
+    let add = |id, first| Command::AddRootKey { key: Named(key(id)), first };
+    region.apply(add(1, true));
+    // Another leader that found none meanwhile.
+    region.apply(add(2, true));
+    region.apply(add(3, false));
+    let keys: Vec<_> =
+        region.store.snapshot().root_keys().map(|key| (key.id.as_u128(), key.active)).collect();
+    assert_eq!(keys, [(1, false), (3, true)]);
+    let delete = |id| Command::DeleteRootKey { id: uuid::Uuid::from_u128(id) };
+    assert_eq!(region.try_apply(delete(3)).err(), Some(Refusal::RootKeyActive));
+    assert_eq!(region.try_apply(delete(2)).err(), Some(Refusal::RootKeyNotFound));
+    region.apply(delete(1));
+    assert_eq!(region.store.snapshot().root_keys().count(), 1);
 }

@@ -189,7 +189,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Followers {
         // Writing into a text does not fail.
         let _ = LogTime.format_time(&mut Writer::new(&mut time));
         let level = *meta.level();
-        let text = format!("{time} [{level}] {}: {}{}\n", meta.target(), fields.message, fields.rest());
+        let text = line_text(&time, level, meta.target(), &fields);
         let mut json = serde_json::Map::new();
         json.insert("@level".to_owned(), level.to_string().to_ascii_lowercase().into());
         json.insert("@message".to_owned(), fields.message.clone().into());
@@ -202,6 +202,18 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Followers {
         // Followers may have gone meanwhile.
         let _ = self.lines.send(Arc::new(Line { level, text, json }));
     }
+}
+
+/// Writes a line as tools that follow Nomad's log know it: whole milliseconds, the level in brackets, a colon before
+/// the fields.
+fn line_text(time: &str, level: Level, target: &str, fields: &Fields) -> String {
+    let (seconds, fraction) = time.trim_end_matches('Z').split_once('.').unwrap_or((time, ""));
+    let (colon, rest) = if fields.pairs.is_empty() { ("", String::new()) } else { (":", fields.rest()) };
+    format!(
+        "{seconds}.{fraction:0<3.3}Z {:<7} {target}: {}{colon}{rest}\n",
+        format!("[{level}]"),
+        fields.message
+    )
 }
 
 #[derive(Default)]
@@ -224,5 +236,25 @@ impl tracing::field::Visit for Fields {
         } else {
             self.pairs.push((field.name().to_owned(), text));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn followed_lines_read_as_tools_expect() {
+        let mut fields = Fields { message: "request complete".to_owned(), pairs: Vec::new() };
+        let time = "2026-11-22T14:49:55.51921Z";
+        assert_eq!(
+            line_text(time, Level::INFO, "http", &fields),
+            "2026-11-22T14:49:55.519Z [INFO]  http: request complete\n"
+        );
+        fields.pairs.push(("method".to_owned(), "GET".to_owned()));
+        assert_eq!(
+            line_text("2026-11-22T14:49:55.5Z", Level::DEBUG, "http", &fields),
+            "2026-11-22T14:49:55.500Z [DEBUG] http: request complete: method=GET\n"
+        );
     }
 }

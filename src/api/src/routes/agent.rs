@@ -47,14 +47,7 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
         }
         "monitor" => monitor(api, call),
         "schedulers" => read(call, || schedulers(api)),
-        "schedulers/config" => read(call, || {
-            let config = json!({
-                "enabled_schedulers": SCHEDULERS,
-                "num_schedulers": 1,
-                "server_id": member_name(api, &api.require_server()?.raft().me().name),
-            });
-            Reply::json(&config)
-        }),
+        "schedulers/config" => scheduler_pool(api, call),
         "join" | "force-leave" | "reload" if !is_write => Err(HttpError::invalid_method()),
         "join" => members::join(api, call).await,
         "force-leave" => members::force_leave(api, call).await,
@@ -211,6 +204,42 @@ fn schedulers(api: &Api) -> Result<Reply, HttpError> {
     });
     let name = member_name(api, &server.raft().me().name);
     Reply::json(&json!({ "schedulers": [scheduler], "server_id": name }))
+}
+
+/// What someone asks of a server's schedulers.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(crate) struct SchedulerPool {
+    num_schedulers: i64,
+    enabled_schedulers: Vec<String>,
+}
+
+/// Answers `/v1/agent/schedulers/config`. What is asked for is kept while the agent runs, and shown; one scheduler does
+/// all of the work whatever it says.
+fn scheduler_pool(api: &Api, call: &Call) -> Result<Reply, HttpError> {
+    let server = api.require_server()?;
+    let mut kept = api.inner.schedulers.lock();
+    if call.method == Method::PUT {
+        let wanted: SchedulerPool = call.json()?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = usize::try_from(wanted.num_schedulers).ok().filter(|count| *count <= cores);
+        let known = wanted.enabled_schedulers.iter().all(|name| SCHEDULERS.contains(&name.as_str()));
+        // A pool without the scheduler that collects old records would never be rid of them.
+        if count.is_none() || !known || !wanted.enabled_schedulers.iter().any(|name| name == "_core") {
+            return Err(HttpError::bad_request("Invalid request"));
+        }
+        *kept = Some(wanted);
+    } else {
+        require_read(call)?;
+    }
+    let (count, enabled) = match &*kept {
+        Some(pool) => (pool.num_schedulers, pool.enabled_schedulers.clone()),
+        None => (1, SCHEDULERS.map(str::to_owned).to_vec()),
+    };
+    Reply::json(&json!({
+        "enabled_schedulers": enabled,
+        "num_schedulers": count,
+        "server_id": member_name(api, &server.raft().me().name),
+    }))
 }
 
 fn monitor(api: &Api, call: &Call) -> Result<Reply, HttpError> {

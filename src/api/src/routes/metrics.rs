@@ -5,7 +5,7 @@ use std::{
     fmt::Write,
 };
 
-use api_types::{MetricGauge, Metrics};
+use api_types::{MetricGauge, MetricSample, Metrics};
 use axum::body::Body;
 use client::Client;
 use model::{ClientStatus, JobStatus, NodeStatus};
@@ -13,10 +13,17 @@ use server::Server;
 use state::Snapshot;
 
 use super::nodes::require_read;
-use crate::{Api, Call, HttpError, Reply, streaming};
+use crate::{
+    Api, Call, HttpError, Reply,
+    figures::{Figures, Interval, Tally},
+    streaming,
+};
 
 /// The type of an answer in Prometheus' form.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// Length of an interval, in seconds.
+const INTERVAL_SECONDS: f64 = 10.0;
 
 /// Labels of one gauge.
 type Labels = BTreeMap<String, String>;
@@ -36,10 +43,54 @@ pub(crate) async fn answer(api: &Api, call: &Call) -> Result<Reply, HttpError> {
         of_client(client, &mut gauges).await;
     }
     of_process(api, &mut gauges);
+    let (figures, wall) = (&api.inner.figures, api.agent().env.wall());
     if prometheus {
-        return Ok(Reply::Raw(streaming::typed(PROMETHEUS, Body::from(gauges.prometheus()))));
+        let text = gauges.prometheus() + &totals(figures, &api.agent().name);
+        return Ok(Reply::Raw(streaming::typed(PROMETHEUS, Body::from(text))));
     }
-    Reply::json(&gauges.into_metrics(api.agent().env.wall()))
+    let Interval { counters, samples } = figures.interval(wall);
+    let shapes = |tallies: BTreeMap<&'static str, Tally>| {
+        tallies.into_iter().map(|(name, tally)| sample(name, tally, &api.agent().name)).collect()
+    };
+    let gauges = gauges.into_metrics(wall);
+    Reply::json(&Metrics { counters: shapes(counters), samples: shapes(samples), ..gauges })
+}
+
+fn sample(name: &str, tally: Tally, host: &str) -> MetricSample {
+    MetricSample {
+        count: tally.count.into(),
+        labels: labels([("host", host)]),
+        max: tally.max,
+        mean: tally.mean(),
+        min: tally.min,
+        name: name.to_owned(),
+        rate: tally.sum / INTERVAL_SECONDS,
+        stddev: tally.deviation(),
+        sum: tally.sum,
+    }
+}
+
+/// Counters and summaries in Prometheus' form, from the agent's start on.
+fn totals(figures: &Figures, host: &str) -> String {
+    let mut text = String::new();
+    let host = escape(host);
+    for (name, total) in figures.totals() {
+        let name = name.replace('.', "_");
+        let kind = if total.is_sample { "summary" } else { "counter" };
+        // Writing to a text does not fail.
+        let _ = writeln!(text, "# HELP {name} {name}\n# TYPE {name} {kind}");
+        if !total.is_sample {
+            let _ = writeln!(text, "{name}{{host=\"{host}\"}} {}", total.sum);
+            continue;
+        }
+        for share in ["0.5", "0.9", "0.99"] {
+            let value = total.quantile(share.parse().unwrap_or(0.5));
+            let _ = writeln!(text, "{name}{{host=\"{host}\",quantile=\"{share}\"}} {value}");
+        }
+        let _ = writeln!(text, "{name}_sum{{host=\"{host}\"}} {}", total.sum);
+        let _ = writeln!(text, "{name}_count{{host=\"{host}\"}} {}", total.count);
+    }
+    text
 }
 
 fn is_prometheus_on(api: &Api) -> bool {

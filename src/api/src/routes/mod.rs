@@ -25,12 +25,14 @@ mod node_pools;
 mod nodes;
 mod operator;
 mod raft;
+mod root_keys;
 mod scaling;
 mod search;
 mod snapshot;
 mod status;
 mod system;
 
+pub(crate) use agent::SchedulerPool;
 pub(crate) use elsewhere::{Asking, Route, elsewhere};
 
 use crate::{Api, Call, HttpError, Reply};
@@ -83,8 +85,9 @@ pub(crate) async fn dispatch(api: &Api, call: Call) -> Result<Reply, HttpError> 
 }
 
 /// Answers what is not under `/v1`.
-pub(crate) fn outside_v1(path: &str) -> Result<Reply, HttpError> {
+pub(crate) fn outside_v1(api: &Api, path: &str) -> Result<Reply, HttpError> {
     match path {
+        "/.well-known/jwks.json" => root_keys::jwks(api),
         "/.well-known/openid-configuration" => Err(HttpError::not_found("OIDC Discovery endpoint disabled")),
         _ => Err(HttpError::not_found("")),
     }

@@ -141,5 +141,9 @@ async fn jobs(api: &Api, call: &Call, name: &str) -> Result<Reply, HttpError> {
 fn shape(pool: &NodePool) -> Shape {
     let content = NodePool { create_index: 0, modify_index: 0, ..pool.clone() };
     let hash = if BUILT_IN.contains(&pool.name.as_str()) { String::new() } else { hash(&content) };
-    Shape { node_identity_ttl: IDENTITY_TTL_NANOS, ..Shape::of(pool, hash) }
+    let mut shape = Shape::of(pool, hash);
+    if shape.node_identity_ttl == 0 {
+        shape.node_identity_ttl = IDENTITY_TTL_NANOS;
+    }
+    shape
 }

@@ -47,7 +47,8 @@ pub(crate) async fn single(api: &Api, call: Call, rest: &str) -> Result<Reply, H
     let (id, verb) = rest.split_once('/').unwrap_or((rest, ""));
     match verb {
         "" => one(api, &call, ids::id("node", id)?).await,
-        "allocations" => allocations(api, &call, ids::id("node", id)?).await,
+        // What is no id has no allocations, as there.
+        "allocations" => allocations(api, &call, id.parse().unwrap_or_default()).await,
         "drain" | "eligibility" | "evaluate" | "purge" => {
             if call.method != Method::PUT {
                 return Err(HttpError::invalid_method());

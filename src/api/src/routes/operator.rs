@@ -1,15 +1,12 @@
 //! `/v1/operator/...`: schedulers, Raft, autopilot, keyring, snapshots.
 
 use api_types::{SchedulerConfig, SchedulerConfigResponse, SchedulerSetResponse};
-use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde_json::json;
 use server::Watch;
 use state::Table;
 
-use super::{
-    absent::{enterprise, not_yet},
-    autopilot, raft, snapshot,
-};
+use super::{absent::enterprise, autopilot, raft, root_keys, snapshot};
 use crate::{Api, Call, HttpError, Meta, Reply, blocking::FIRST_INDEX};
 
 /// Answers what follows `/v1/operator/`.
@@ -19,10 +16,6 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
             true => scheduler_config(api, call).await,
             false => set_scheduler_config(api, call).await,
         },
-        "keyring/keys" if call.is_read() => {
-            let index = api.require_server()?.snapshot().index();
-            Reply::read(&Vec::<Value>::new(), Meta { index, next_token: None })
-        }
         "license" if call.is_read() => Ok(Reply::Empty { index: None, code: StatusCode::NO_CONTENT }),
         "license" | "utilization" => Err(enterprise()),
         "upgrade-check/vault-workload-identity" => {
@@ -34,12 +27,9 @@ pub(crate) async fn answer(api: &Api, call: &Call, rest: &str) -> Result<Reply, 
             Reply::read(&nothing, Meta { index, next_token: None })
         }
         "snapshot" => snapshot::answer(api, call).await,
-        _ if rest.starts_with("keyring/key/") && call.method == Method::DELETE => {
-            Err(HttpError::internal("root key not found"))
-        }
-        _ if rest.starts_with("keyring/") => Err(not_yet("keys")),
         _ => match rest.split_once('/') {
             Some(("raft", verb)) => raft::answer(api, call, verb).await,
+            Some(("keyring", verb)) => root_keys::answer(api, call, verb).await,
             Some(("autopilot", verb)) => autopilot::answer(api, call, verb).await,
             _ => Err(HttpError::not_found("")),
         },

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::shape::{or_null, text_map};
+use crate::shape::{nanos, or_null, text_map};
 
 shape! {
     /// A room for names.
@@ -43,6 +43,7 @@ shape! {
         meta "Meta": BTreeMap<String, String>,
         modify_index "ModifyIndex": u64,
         name "Name": String,
+        #[serde(deserialize_with = "crate::shape::nanos_or_text")]
         node_identity_ttl "NodeIdentityTTL": i64,
         scheduler_configuration "SchedulerConfiguration": Option<PoolSchedulerConfiguration>,
     }
@@ -140,7 +141,7 @@ impl NodePool {
             meta: text_map(&pool.meta),
             modify_index: pool.modify_index,
             name: pool.name.to_string(),
-            node_identity_ttl: 0,
+            node_identity_ttl: pool.identity_ttl.map_or(0, nanos),
             scheduler_configuration: pool.scheduler.map(PoolSchedulerConfiguration::of),
         }
     }
@@ -152,6 +153,10 @@ impl NodePool {
             description: self.description.clone(),
             meta: self.meta.iter().map(|(key, value)| (key.into(), value.clone())).collect(),
             scheduler: self.scheduler_configuration.as_ref().map(PoolSchedulerConfiguration::to_model),
+            identity_ttl: u64::try_from(self.node_identity_ttl)
+                .ok()
+                .filter(|ttl| *ttl > 0)
+                .map(std::time::Duration::from_nanos),
             create_index: self.create_index,
             modify_index: self.modify_index,
         }

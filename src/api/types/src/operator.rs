@@ -46,6 +46,16 @@ shape! {
         raft_protocol "RaftProtocol": String,
         voter "Voter": bool,
     }
+    /// A key of the region, without its secret.
+    RootKeyMeta {
+        algorithm "Algorithm": String,
+        create_index "CreateIndex": u64,
+        create_time "CreateTime": i64,
+        key_id "KeyID": String,
+        modify_index "ModifyIndex": u64,
+        publish_time "PublishTime": i64,
+        state "State": String,
+    }
     /// Settings of autopilot.
     AutopilotConfig {
         cleanup_dead_servers "CleanupDeadServers": bool,
@@ -125,5 +135,20 @@ impl SchedulerConfig {
             create_index: self.create_index,
             modify_index: self.modify_index,
         })
+    }
+}
+
+impl RootKeyMeta {
+    /// Makes the shape of a key.
+    pub fn of(key: &model::RootKey) -> Self {
+        Self {
+            algorithm: "aes256-gcm".to_owned(),
+            create_index: key.create_index,
+            create_time: key.create_time.0,
+            key_id: key.id.to_string(),
+            modify_index: key.modify_index,
+            publish_time: 0,
+            state: if key.active { "active" } else { "inactive" }.to_owned(),
+        }
     }
 }

@@ -62,3 +62,45 @@ pub(crate) fn text_map<'a, V: AsRef<str> + 'a>(
 ) -> std::collections::BTreeMap<String, String> {
     pairs.into_iter().map(|(key, value)| (key.to_string(), value.as_ref().to_owned())).collect()
 }
+
+/// Reads a duration that was sent as nanoseconds or as text such as `1m30s`; empty text is none.
+pub(crate) fn nanos_or_text<'de, D: serde::Deserializer<'de>>(source: D) -> Result<i64, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Sent {
+        Nanos(i64),
+        Text(String),
+        Nothing,
+    }
+    match <Sent as serde::Deserialize>::deserialize(source)? {
+        Sent::Nanos(nanos) => Ok(nanos),
+        Sent::Nothing => Ok(0),
+        Sent::Text(text) => go_duration(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("time: invalid duration {text:?}"))),
+    }
+}
+
+/// Reads a duration such as `1m30s`, in nanoseconds; empty text is 0.
+pub(crate) fn go_duration(text: &str) -> Option<i64> {
+    let mut total = 0.0_f64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number = rest[..digits].parse::<f64>().ok()?;
+        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        total += number
+            * match &rest[digits..unit] {
+                "h" => 3.6e12,
+                "m" => 6e10,
+                "s" => 1e9,
+                "ms" => 1e6,
+                "us" | "µs" => 1e3,
+                "ns" => 1.0,
+                _ => return None,
+            };
+        rest = &rest[unit..];
+    }
+    // Texts of centuries are more than a number holds, and count as the most that it does.
+    #[allow(clippy::cast_possible_truncation)]
+    Some(total as i64)
+}

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use crate::{Time, shape::or_null};
+use crate::{
+    Time,
+    shape::{go_duration, or_null},
+};
 
 shape! {
     /// A task's life so far.
@@ -136,12 +139,14 @@ impl<'a> LegacyFields<'a> {
                 "fails_task" => legacy.fails_task |= value == "true",
                 "kill_error" => legacy.kill_error = value,
                 "kill_reason" => legacy.kill_reason = value,
-                "kill_timeout" => legacy.kill_timeout = go_duration(value),
+                "kill_timeout" => legacy.kill_timeout = go_duration(value).unwrap_or(0),
                 "restart_reason" => legacy.restart_reason = value,
                 "setup_error" => legacy.setup_error = value,
                 // The signal that a task is sent is named, the one that ended it is a number.
                 "signal" => legacy.signal = value.parse().unwrap_or(0),
-                "start_delay" => legacy.start_delay = value.parse().unwrap_or_else(|_| go_duration(value)),
+                "start_delay" => {
+                    legacy.start_delay = value.parse().unwrap_or_else(|_| go_duration(value).unwrap_or(0))
+                }
                 "task_signal" => legacy.task_signal = value,
                 "task_signal_reason" => legacy.task_signal_reason = value,
                 "validation_error" => legacy.validation_error = value,
@@ -156,29 +161,6 @@ impl<'a> LegacyFields<'a> {
         }
         legacy
     }
-}
-
-/// Reads a duration such as `1m30s`, which this product wrote itself; 0 when it is none.
-fn go_duration(text: &str) -> i64 {
-    let mut total = 0.0_f64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let Ok(number) = rest[..digits].parse::<f64>() else { return 0 };
-        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        total += number
-            * match &rest[digits..unit] {
-                "h" => 3.6e12,
-                "m" => 6e10,
-                "s" => 1e9,
-                "ms" => 1e6,
-                "us" | "µs" => 1e3,
-                "ns" => 1.0,
-                _ => return 0,
-            };
-        rest = &rest[unit..];
-    }
-    total as i64
 }
 
 #[cfg(test)]

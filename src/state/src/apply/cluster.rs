@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use model::{AutopilotConfig, JobKey, JobStatus, Namespace, NodePool, SchedulerConfig, Text, Timestamp};
+use model::{
+    AutopilotConfig, JobKey, JobStatus, Namespace, NodePool, RootKey, SchedulerConfig, Text, Timestamp,
+};
 use protocol::Named;
 use uuid::Uuid;
 
@@ -54,6 +56,39 @@ impl Writer<'_> {
         config.modify_index = self.index;
         self.state.autopilot_config.set(config);
         self.note(ChangedRow::AutopilotConfig);
+        Ok(())
+    }
+
+    /// Puts a key into use and takes the others out of it.
+    pub(super) fn add_root_key(&mut self, key: &RootKey, first: bool) {
+        if first && !self.state.root_keys.is_empty() {
+            return;
+        }
+        let known: Vec<_> = self.state.root_keys().filter(|known| known.active).cloned().collect();
+        for known in known {
+            let idle = RootKey { active: false, modify_index: self.index, ..RootKey::clone(&known) };
+            self.put_root_key(idle);
+        }
+        self.put_root_key(RootKey {
+            active: true,
+            create_index: self.index,
+            modify_index: self.index,
+            ..key.clone()
+        });
+    }
+
+    fn put_root_key(&mut self, key: RootKey) {
+        self.note(ChangedRow::RootKey(key.id));
+        self.state.root_keys.insert(key.id, Arc::new(key));
+    }
+
+    pub(super) fn delete_root_key(&mut self, id: Uuid) -> Result<(), Refusal> {
+        let found = self.state.root_keys.get(&id).ok_or(Refusal::RootKeyNotFound)?;
+        if found.active {
+            return Err(Refusal::RootKeyActive);
+        }
+        self.state.root_keys.remove(&id);
+        self.note(ChangedRow::RootKey(id));
         Ok(())
     }
 

@@ -86,6 +86,8 @@ pub(crate) fn run(writer: &mut Writer<'_>, command: &Command) -> Result<Outcome,
         Command::TrustRegion { region } => writer.trust_region(&region.0),
         Command::ForgetRegion { name } => writer.forget_region(name)?,
         Command::Restore(step) => writer.restore(step)?,
+        Command::AddRootKey { key, first } => writer.add_root_key(&key.0, *first),
+        Command::DeleteRootKey { id } => writer.delete_root_key(*id)?,
         Command::SetAutopilotConfig { config, cas } => writer.set_autopilot_config(&config.0, *cas)?,
     }
     writer.put_evals(evals_beside(command));
@@ -130,6 +132,8 @@ fn evals_beside(command: &Command) -> &[Evaluation] {
         | Command::TrustRegion { .. }
         | Command::ForgetRegion { .. }
         | Command::Restore(_)
-        | Command::SetAutopilotConfig { .. } => &[],
+        | Command::SetAutopilotConfig { .. }
+        | Command::AddRootKey { .. }
+        | Command::DeleteRootKey { .. } => &[],
     }
 }

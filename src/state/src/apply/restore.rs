@@ -73,6 +73,11 @@ impl Writer<'_> {
         next.join_tokens = self.state.join_tokens.clone();
         next.join_settings = self.state.join_settings.clone();
         next.regions = self.state.regions.clone();
+        // What was signed before the copy was made can be checked with its keys; a copy of a region that had none yet
+        // brings none.
+        if next.root_keys.is_empty() {
+            next.root_keys = self.state.root_keys.clone();
+        }
         next.restore = Default::default();
         next.restore.set(Restore { offset: index - log_index, staged: None });
         self.index = index;

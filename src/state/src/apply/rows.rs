@@ -49,6 +49,7 @@ pub(crate) fn encode_rows(state: &State, rows: &[ChangedRow]) -> Vec<u8> {
             ChangedRow::Restore { installed: true } => push(&mut out, &content_hash(state)),
             // The command is hashed too, and it holds the part.
             ChangedRow::Restore { installed: false } => push(&mut out, &state.staged_parts()),
+            ChangedRow::RootKey(id) => push(&mut out, &(id, state.root_keys.get(id).cloned().map(Named))),
             ChangedRow::AutopilotConfig => push(&mut out, &state.autopilot_config()),
         }
     }

@@ -56,6 +56,9 @@ pub fn load(flags: &Flags, machine: &Machine) -> Result<Options, ConfigError> {
     let mut raw = loaded.raw;
     raw.absorb(flags.raw.clone());
     let mode = check::Mode { dev: is_dev(flags) };
+    if mode.dev {
+        stay_dev(&mut raw);
+    }
     if !mode.runs(&raw) {
         return Err(ConfigError::early(Fault::NoMode));
     }
@@ -114,6 +117,17 @@ fn dev_base(connect: bool) -> RawAgent {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+/// A dev agent stays server and client whatever its files say: `enabled` of a later file only ever turns on, as in
+/// Nomad.
+fn stay_dev(raw: &mut RawAgent) {
+    for enabled in [
+        raw.server.as_mut().map(|server| &mut server.enabled),
+        raw.client.as_mut().map(|client| &mut client.enabled),
+    ] {
+        enabled.into_iter().for_each(|enabled| *enabled = Some(true));
     }
 }
 

@@ -68,7 +68,15 @@ pub(super) fn validate(api: &Api, call: &Call) -> Result<Reply, HttpError> {
     call.require_put()?;
     let server = api.require_server()?;
     let request: JobValidateRequest = call.json_of("api.JobValidateRequest")?;
-    let draft = draft(api, call, request.job, &request.namespace, None)?;
+    // Whoever asks what is wrong with a job is told that its id is missing beside all else.
+    let job = request.job.map(|mut job| {
+        if let Some(fields) = job.as_object_mut().filter(|fields| fields.get("ID").is_none_or(Value::is_null))
+        {
+            fields.insert("ID".to_owned(), "".into());
+        }
+        job
+    });
+    let draft = draft(api, call, job, &request.namespace, None)?;
     let validation = server.validate(draft)?;
     let response = JobValidateResponse {
         driver_config_validated: true,
