@@ -180,6 +180,20 @@ fn a_log_put_aside_leaves_room_for_an_empty_one() {
 }
 
 #[test]
+fn a_log_that_ends_the_process_each_time_it_is_opened_is_damaged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_log(dir.path(), 5);
+    let opening = dir.path().join("opening");
+    assert!(!opening.exists(), "an attempt that ended well leaves nothing");
+    // What three processes leave that ended while they opened it.
+    fs::write(&opening, [3]).expect("it can be written");
+    assert!(matches!(FjallLog::open(dir.path(), MarkSync::Behind), Err(OpenError::Damaged { .. })));
+    wipe(dir.path()).expect("it can be put aside");
+    let log = FjallLog::open(dir.path(), MarkSync::Behind).expect("an empty directory opens");
+    assert!(log.found().is_empty() && !opening.exists());
+}
+
+#[test]
 fn a_shortened_and_rewritten_log_opens_with_its_last_content() {
     let dir = tempfile::tempdir().expect("a directory");
     for step in 0..3 {

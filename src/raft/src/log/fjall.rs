@@ -13,8 +13,9 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 use tracing::warn;
 
 use super::{
-    ChainHash, ClusterMarker, Counts, Found, LogRead, LogStore, Settled, StoreError, decode_entry,
-    encode_entry,
+    ChainHash, ClusterMarker, Counts, Found, LogRead, LogStore, Settled, StoreError,
+    attempts::{ATTEMPTS_FILE, Attempt},
+    decode_entry, encode_entry,
     mark::{Mark, MarkError, MarkFile},
 };
 use crate::{
@@ -89,7 +90,7 @@ pub fn wipe(dir: &Path) -> io::Result<()> {
         fs::remove_dir_all(&lost)?;
     }
     fs::create_dir_all(&lost)?;
-    for name in [LOG_DIR, MARK_FILE, crate::snapshot::SNAPSHOT_DIR] {
+    for name in [LOG_DIR, MARK_FILE, ATTEMPTS_FILE, crate::snapshot::SNAPSHOT_DIR] {
         let from = dir.join(name);
         if from.exists() {
             fs::rename(&from, lost.join(name))?;
@@ -105,17 +106,23 @@ impl FjallLog {
     ///
     /// See [`OpenError`]. No error changes anything on disk that a later call would need.
     pub fn open(dir: &Path, mark_sync: MarkSync) -> Result<Self, OpenError> {
-        // A debug build of the engine asserts while it reads its files; damage must be an answer all the same.
-        panic::catch_unwind(|| Self::open_and_check(dir, mark_sync)).unwrap_or_else(|_| {
+        fs::create_dir_all(dir).map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
+        let Some(attempt) = Attempt::begin(dir) else {
+            let reason = "the process ended each time that the log engine read its files".to_owned();
+            return Err(OpenError::Damaged { reason, mark: None });
+        };
+        // The engine asserts while it reads its files; damage must be an answer all the same.
+        let opened = panic::catch_unwind(|| Self::open_and_check(dir, mark_sync)).unwrap_or_else(|_| {
             Err(OpenError::Damaged {
                 reason: "the log engine panicked while it read its files".to_owned(),
                 mark: None,
             })
-        })
+        });
+        attempt.finish();
+        opened
     }
 
     fn open_and_check(dir: &Path, mark_sync: MarkSync) -> Result<Self, OpenError> {
-        fs::create_dir_all(dir).map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
         let path = dir.join(LOG_DIR);
         let existed = path.exists();
         let mark_path = dir.join(MARK_FILE);

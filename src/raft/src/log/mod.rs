@@ -1,5 +1,6 @@
 //! The log on disk or in memory, behind one blocking trait.
 
+mod attempts;
 mod entry;
 mod fjall;
 mod mark;
