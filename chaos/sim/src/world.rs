@@ -374,27 +374,12 @@ impl<'a> World<'a> {
                 let until = self.env.now() + happening.lasts;
                 self.nets.conditions.clog(place, begins.then_some((agent.ip(), until)));
             }
-            Fault::FailedSyncs { server } if begins => {
-                self.machines[&Agent::Server(*server)].disk.fail_syncs(1)
-            }
-            Fault::TornWrite { server, kept_permille } if begins => {
-                self.machines[&Agent::Server(*server)].tear_next_write(*kept_permille, &self.nets);
-            }
-            Fault::FullDisk { server } => self.machines[&Agent::Server(*server)].disk.fill(begins),
-            Fault::SlowDisk { server, each_ms } => {
-                let each = if begins { Duration::from_millis(*each_ms) } else { Duration::ZERO };
-                self.machines[&Agent::Server(*server)].disk.slow_down(each);
-            }
-            Fault::LostEntries { server, entries } => {
-                self.damage(*server, begins, |disk| disk.lose_synced(*entries));
-            }
-            Fault::FlippedBit { server, in_snapshot, permille } => self.damage(*server, begins, |disk| {
-                if *in_snapshot {
-                    disk.flip_bit_of_snapshot(*permille)
-                } else {
-                    disk.flip_bit_of_entry(*permille)
-                }
-            }),
+            Fault::FailedSyncs { .. }
+            | Fault::TornWrite { .. }
+            | Fault::FullDisk { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::LostEntries { .. }
+            | Fault::FlippedBit { .. } => self.happen_to_disk(fault, begins),
             Fault::Reboot { agents } => agents.iter().for_each(|agent| {
                 self.hold_down(*agent, begins);
                 self.end_machine(*agent, begins, Machine::lose_power);
@@ -415,10 +400,34 @@ impl<'a> World<'a> {
             Fault::Transfer if begins => self.transfer(),
             Fault::TaskFailure { client } if begins => self.fail_a_task(*client),
             Fault::Leave { client } => self.leave(Agent::Client(*client), begins),
-            Fault::FailedSyncs { .. }
-            | Fault::TornWrite { .. }
-            | Fault::Transfer
-            | Fault::TaskFailure { .. } => {}
+            Fault::Transfer | Fault::TaskFailure { .. } => {}
+        }
+    }
+
+    fn happen_to_disk(&mut self, fault: &Fault, begins: bool) {
+        let machine = |server: &u8| &self.machines[&Agent::Server(*server)];
+        match fault {
+            Fault::FailedSyncs { server } if begins => machine(server).disk.fail_syncs(1),
+            Fault::TornWrite { server, kept_permille } if begins => {
+                machine(server).tear_next_write(*kept_permille, &self.nets);
+            }
+            Fault::FullDisk { server } => machine(server).disk.fill(begins),
+            Fault::SlowDisk { server, each_ms } => {
+                let each = if begins { Duration::from_millis(*each_ms) } else { Duration::ZERO };
+                machine(server).disk.slow_down(each);
+            }
+            Fault::LostEntries { server, entries } => {
+                self.damage(*server, begins, |disk| disk.lose_synced(*entries));
+            }
+            Fault::FlippedBit { server, in_snapshot, permille } => self.damage(*server, begins, |disk| {
+                if *in_snapshot {
+                    disk.flip_bit_of_snapshot(*permille)
+                } else {
+                    disk.flip_bit_of_entry(*permille)
+                }
+            }),
+            // What happens once has no end, and the rest happens elsewhere.
+            _ => {}
         }
     }
 

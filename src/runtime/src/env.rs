@@ -75,7 +75,7 @@ impl fmt::Debug for Env {
 impl Env {
     /// Makes the environment of a real agent: the machine's clock and a seed from the operating system.
     pub fn real(shutdown: Shutdown) -> Self {
-        // The one place where an agent takes entropy from outside.
+        // Entropy from outside comes in here and in `secret` only.
         #[allow(clippy::disallowed_methods)]
         let seed = rand::random::<u64>();
         Self::with(WallClock::System, seed, shutdown)
@@ -132,6 +132,19 @@ impl Env {
     pub fn random_u128(&self) -> u128 {
         let mut seeds = self.seeds();
         (u128::from(seeds.next_u64()) << 64) | u128::from(seeds.next_u64())
+    }
+
+    /// Draws 32 bytes that nobody can guess: ids may be, secrets may not. A simulated agent takes them from its seed, so that a
+    /// run repeats.
+    pub fn secret(&self) -> [u8; 32] {
+        if self.inner.process.is_none() {
+            // A generator fit for secrets, which the operating system seeds.
+            #[allow(clippy::disallowed_methods)]
+            return rand::random();
+        }
+        let mut secret = [0; 32];
+        self.seeds().fill_bytes(&mut secret);
+        secret
     }
 
     fn seeds(&self) -> std::sync::MutexGuard<'_, SmallRng> {
@@ -256,6 +269,14 @@ mod tests {
             (env.random_u64(), env.random_u128())
         };
         assert_eq!(draw(), draw());
+    }
+
+    #[test]
+    fn secrets_repeat_in_a_simulation_only() {
+        let simulated = || Env::simulated(WallClock::System, 7, Shutdown::new()).0.secret();
+        let real = || Env::with(WallClock::System, 7, Shutdown::new()).secret();
+        assert_eq!(simulated(), simulated());
+        assert_ne!(real(), real());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,6 @@
 use model::{RootKey, RootSecret, Timestamp};
 use ring::{
     hkdf::{HKDF_SHA256, Salt},
-    rand::{SecureRandom, SystemRandom},
     signature::{Ed25519KeyPair, KeyPair},
 };
 use runtime::Env;
@@ -23,12 +22,9 @@ impl ring::hkdf::KeyType for Seed {
 
 /// Makes a key that is in use from when it is committed.
 pub(crate) fn new_key(env: &Env) -> RootKey {
-    let mut secret = [0; 32];
-    // Ids may be guessed, secrets may not: these come from the operating system.
-    SystemRandom::new().fill(&mut secret).expect("the operating system provides entropy");
     RootKey {
         id: uuid::Builder::from_random_bytes(env.random_u128().to_be_bytes()).into_uuid(),
-        secret: RootSecret(secret),
+        secret: RootSecret(env.secret()),
         active: true,
         create_time: Timestamp(env.wall()),
         create_index: 0,

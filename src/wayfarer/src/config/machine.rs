@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::sockaddr::{is_private, is_public};
+use super::sockaddr::{is_link_local, is_private, is_public};
 
 /// What the configuration needs to know of the machine.
 #[derive(Clone, Debug)]
@@ -48,7 +48,18 @@ impl Machine {
         self.best(is_public)
     }
 
-    fn best(&self, wanted: fn(IpAddr) -> bool) -> Option<IpAddr> {
+    /// The address that others are told when nobody said which: one at which a socket bound to `any`, the unspecified
+    /// address, is reached; a private one rather than a public one, and either rather than one set apart for examples.
+    pub(super) fn own_ip(&self, any: IpAddr) -> Option<IpAddr> {
+        let known = |ip: IpAddr| is_private(ip) || is_public(ip);
+        let other =
+            |ip: IpAddr| !(ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() || is_link_local(ip));
+        let same =
+            |wanted: &dyn Fn(IpAddr) -> bool| self.best(|ip| ip.is_ipv4() == any.is_ipv4() && wanted(ip));
+        same(&is_private).or_else(|| same(&is_public)).or_else(|| same(&other)).or_else(|| self.best(known))
+    }
+
+    fn best(&self, wanted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let candidates = self.interfaces.iter().filter(|(_, ip)| wanted(*ip));
         let worth =
             |(name, ip): &&(String, IpAddr)| (Some(name) != self.default_interface.as_ref(), ip.is_ipv6());

@@ -221,11 +221,24 @@ pub(super) fn is_private(ip: IpAddr) -> bool {
     }
 }
 
+/// Tells whether an address means something on one link only.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
 /// Tells whether an address can be reached from anywhere.
 pub(super) fn is_public(ip: IpAddr) -> bool {
     let special = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_documentation() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        IpAddr::V4(ip) => ip.is_documentation() || ip.is_broadcast(),
+        IpAddr::V6(_) => false,
     };
-    !(special || is_private(ip) || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+    !(special
+        || is_link_local(ip)
+        || is_private(ip)
+        || ip.is_loopback()
+        || ip.is_unspecified()
+        || ip.is_multicast())
 }

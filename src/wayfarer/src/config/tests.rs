@@ -292,6 +292,24 @@ fn a_server_of_three_is_configured_as_for_nomad() {
 }
 
 #[test]
+fn others_are_told_an_address_at_which_the_sockets_are_reached() {
+    let told = |bind: &str, addresses: &[&str]| {
+        let eth = |text: &&str| ("eth0".to_owned(), text.parse::<IpAddr>().expect("an address"));
+        let machine = Machine { interfaces: addresses.iter().map(eth).collect(), ..machine() };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("agent.hcl");
+        let text = format!("data_dir = \"/d\"\nbind_addr = \"{bind}\"\nclient {{\n  enabled = true\n}}\n");
+        fs::write(&path, text).expect("a file");
+        let options = load(&Flags { config: vec![path], ..Flags::default() }, &machine).expect("works");
+        options.advertise.rpc.ip().to_string()
+    };
+    assert_eq!(told("0.0.0.0", &["fd00::2", "192.0.2.2"]), "192.0.2.2");
+    assert_eq!(told("0.0.0.0", &["fd00::2", "192.0.2.2", "203.0.114.7", "10.0.0.5"]), "10.0.0.5");
+    assert_eq!(told("::", &["192.0.2.2", "10.0.0.5", "fd00::2"]), "fd00::2");
+    assert_eq!(told("0.0.0.0", &["fd00::2"]), "fd00::2");
+}
+
+#[test]
 fn flags_and_blocks_name_whom_to_join() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("client.hcl");
