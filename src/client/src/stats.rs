@@ -13,8 +13,9 @@ use rustix::fs::statvfs;
 
 use crate::Client;
 
-/// Time between two looks when there was none before; shorter ones are too coarse for the kernel's ticks.
-const LOOKS_APART: Duration = Duration::from_millis(100);
+/// Time between two looks when there was none before: somebody waits for it. Shorter ones are too coarse for the kernel's ticks
+/// of 10 ms.
+const LOOKS_APART: Duration = Duration::from_millis(60);
 
 /// A look older than this says nothing about the present.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(30);
