@@ -39,7 +39,7 @@ impl Scheduler {
             Evaluation::pending(id, job.key.clone(), job.spec.kind, job.spec.priority, trigger, context.now);
         eval.job_modify_index = job.modify_index;
         let plan = evaluate::evaluate(self, &Subject { snapshot, eval: &eval, job: Some(&job) }, context);
-        self.withdraw(snapshot, &plan);
+        self.withdraw(snapshot, [&plan]);
         DryRun {
             annotations: plan.eval.annotations.as_deref().cloned().unwrap_or_default(),
             failed_groups: plan.eval.failed_groups.clone(),

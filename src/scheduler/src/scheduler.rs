@@ -16,7 +16,7 @@ use crate::{
 /// - calls [`rebuild`](Self::rebuild) once it leads,
 /// - calls [`follow`](Self::follow) with the changes of each command that was applied, in order,
 /// - calls [`round`](Self::round) and proposes the plans as one command, and may do so again before it is committed,
-/// - calls [`withdraw`](Self::withdraw) for a plan that was rejected, [`abandon`](Self::abandon) when it does not know.
+/// - calls [`withdraw`](Self::withdraw) for plans that were rejected, [`abandon`](Self::abandon) when it does not know.
 ///
 /// A job must not be looked at again while a plan of it is in flight: its placements are counted on their nodes, but the
 /// job's own allocations come from the snapshot.
@@ -99,10 +99,11 @@ impl Scheduler {
         plans
     }
 
-    /// Forgets the placements of a plan that will not be committed.
-    pub fn withdraw(&mut self, snapshot: &Snapshot, plan: &Plan) {
+    /// Forgets the placements of plans that will not be committed.
+    pub fn withdraw<'a>(&mut self, snapshot: &Snapshot, plans: impl IntoIterator<Item = &'a Plan>) {
+        // Plans of a round share nodes, and each node is counted anew: once is enough.
         let mut by_slot: BTreeMap<Slot, Vec<AllocId>> = BTreeMap::new();
-        for placement in &plan.placements {
+        for placement in plans.into_iter().flat_map(|plan| &plan.placements) {
             if let Some(slot) = self.table.slot(placement.node_id) {
                 by_slot.entry(slot).or_default().push(placement.id);
             }

@@ -251,7 +251,7 @@ fn plans_stack_before_they_are_committed() {
     assert_eq!(first.placements.len(), 1);
     assert_eq!(region.plan(&second).placements.len(), 0, "the room is taken by a plan in flight");
     let snapshot = region.snapshot();
-    region.scheduler.withdraw(&snapshot, &first);
+    region.scheduler.withdraw(&snapshot, [&first]);
     assert_eq!(region.plan(&second).placements.len(), 1);
 }
 

@@ -563,8 +563,9 @@ impl Leader {
                 (0..round.plans.len()).collect()
             }
         };
-        for plan in failed.into_iter().filter_map(|at| round.plans.get(at)) {
-            self.scheduler.withdraw(&snapshot, plan);
+        let failed: Vec<&Plan> = failed.into_iter().filter_map(|at| round.plans.get(at)).collect();
+        self.scheduler.withdraw(&snapshot, failed.iter().copied());
+        for plan in failed {
             self.with(|leader, now| {
                 let outputs = leader.broker.step(now, broker::Input::Nack(plan.eval.id));
                 leader.take_broker(outputs);
