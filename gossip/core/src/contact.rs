@@ -1,6 +1,10 @@
 //! Coming, being met, coming back, and leaving.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes};
 use rand::RngExt;
@@ -25,6 +29,10 @@ const HELLOS_AT_ONCE: usize = 8;
 
 /// How often seeds are tried while we are alone or with a minority.
 const REJOIN_PERIOD: Duration = Duration::from_secs(2);
+
+/// How often one seed is tried of those that are not alive as far as we know. All of a pool's servers may have left and come
+/// back without a word to those who only know them as gone: whoever leaves is not tried again.
+const LOST_SEED_PERIOD: Duration = Duration::from_secs(15);
 
 /// How often failed members may be tried.
 pub(crate) const KNOCK_PERIOD: Duration = Duration::from_secs(1);
@@ -63,6 +71,7 @@ const DOUBLED_PERIOD: Duration = Duration::from_secs(10);
 pub(crate) struct Contact {
     seeds: Vec<SocketAddr>,
     next_seed: usize,
+    seeds_checked_at: Duration,
     welcomed: bool,
     renewals: VecDeque<Duration>,
     returned_at: Option<Duration>,
@@ -91,7 +100,8 @@ impl Gossip {
         self.greet_seeds();
     }
 
-    /// Tries seeds until one answers, and again whenever most of the known members are gone.
+    /// Tries seeds until one answers, again whenever most of the known members are gone, and now and then one that is not
+    /// there.
     pub(crate) fn rejoin(&mut self) {
         let after = self.jitter(REJOIN_PERIOD);
         self.timers.push(self.now + after, Timer::Rejoin);
@@ -102,6 +112,25 @@ impl Gossip {
         let is_minority = alive <= failed;
         if !self.contact.welcomed || alive == 1 || is_minority {
             self.greet_seeds();
+        } else if self.now.saturating_sub(self.contact.seeds_checked_at) >= LOST_SEED_PERIOD {
+            self.contact.seeds_checked_at = self.now;
+            self.greet_lost_seed();
+        }
+    }
+
+    /// Greets the next seed at whose address nobody is alive.
+    fn greet_lost_seed(&mut self) {
+        let alive = self.table.iter().filter(|(_, record)| record.standing.is_alive());
+        let heard: BTreeSet<SocketAddr> = alive
+            .map(|(slot, _)| self.directory.place(slot).addr)
+            .filter(|addr| self.contact.seeds.contains(addr))
+            .collect();
+        let many = self.contact.seeds.len();
+        let turns = (1..=many).map(|turn| (self.contact.next_seed + turn) % many);
+        let lost = turns.into_iter().find(|at| !heard.contains(&self.contact.seeds[*at]));
+        if let Some(at) = lost {
+            self.contact.next_seed = at;
+            self.greet(Kind::Hello, self.contact.seeds[at], Incarnation(0));
         }
     }
 

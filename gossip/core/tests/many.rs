@@ -143,6 +143,24 @@ fn one_that_leaves_is_told_from_one_that_fails() {
 }
 
 #[test]
+fn servers_that_all_left_and_came_back_are_found_again() {
+    let mut simulation = pool(10, 0.0, 11);
+    for server in 0..SERVERS {
+        simulation.input(server, Input::Leave);
+        seconds(&mut simulation, 5);
+    }
+    assert_eq!(status(&simulation, 9, 0), Some(Status::Left));
+    // They know of each other and of nobody else; the others have no reason to look for those who left.
+    let seeds: Vec<_> = (0..SERVERS).map(|server| simulation.addr(server)).collect();
+    for server in 0..SERVERS {
+        simulation.start(server).expect("it ran before");
+        simulation.input(server, Input::Join(seeds.clone()));
+    }
+    let healed = simulation.run_until(Duration::from_secs(30), STEP, Simulation::is_converged);
+    assert!(healed.is_some(), "{:?}", simulation.counters());
+}
+
+#[test]
 fn one_that_restarts_replaces_its_former_self_at_once() {
     let mut simulation = pool(30, 0.0, 7);
     simulation.kill(12);
