@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::{AllocId, Allocation, ClientStatus, Job, Node, NodeEvent, NodeId};
+use model::{AllocId, Allocation, ClientStatus, Job, Node, NodeEvent, NodeId, NodeStatus};
 use parking_lot::Mutex;
 use protocol::{
     Command, Named, decode, encode,
@@ -90,6 +90,8 @@ struct Mailbox {
 #[derive(Debug, Default)]
 struct Dirty {
     everything: bool,
+    /// It counted as gone, though its session is held here: the leader did not know of it.
+    counted_gone: bool,
     allocs: BTreeSet<AllocId>,
 }
 
@@ -185,17 +187,28 @@ impl Sessions {
 
     fn mark(&self, changes: &Changes) {
         let mut touched: BTreeMap<NodeId, Vec<AllocId>> = BTreeMap::new();
+        let mut gone: Vec<NodeId> = Vec::new();
         for row in &changes.rows {
-            if let ChangedRow::Alloc { before, after } = row
-                && let Some((node, id)) = concerns_client(before.as_deref(), after.as_deref())
-            {
-                touched.entry(node).or_default().push(id);
+            match row {
+                ChangedRow::Alloc { before, after } => {
+                    if let Some((node, id)) = concerns_client(before.as_deref(), after.as_deref()) {
+                        touched.entry(node).or_default().push(id);
+                    }
+                }
+                ChangedRow::Node { after: Some(node), .. } if counts_as_gone(node.status) => {
+                    gone.push(node.id);
+                }
+                _ => {}
             }
         }
-        if touched.is_empty() {
+        if touched.is_empty() && gone.is_empty() {
             return;
         }
         let table = self.table.lock();
+        for entry in gone.iter().filter_map(|node| table.nodes.get(node)) {
+            entry.mailbox.dirty.lock().counted_gone = true;
+            entry.mailbox.ready.notify_one();
+        }
         for (node, ids) in touched {
             if let Some(entry) = table.nodes.get(&node) {
                 entry.mailbox.dirty.lock().allocs.extend(ids);
@@ -237,6 +250,10 @@ impl Sessions {
     }
 }
 
+fn counts_as_gone(status: NodeStatus) -> bool {
+    matches!(status, NodeStatus::Disconnected | NodeStatus::Down)
+}
+
 /// Tells whose client a change of an allocation concerns: those by servers do, a client's own words do not.
 fn concerns_client(before: Option<&Allocation>, after: Option<&Allocation>) -> Option<(NodeId, AllocId)> {
     match (before, after) {
@@ -264,6 +281,8 @@ enum Ended {
     Submit(#[from] SubmitError),
     #[error("this server is too far behind the leader")]
     Behind,
+    #[error("node counted as gone meanwhile; it has to say again what it runs")]
+    CountedGone,
 }
 
 /// What can happen in a session.
@@ -430,10 +449,11 @@ impl Session {
     async fn begin(&mut self, node: Node, allocs: Vec<AllocUpdate>) -> Result<(), Ended> {
         self.register(node).await?;
         self.hand_in(allocs).await?;
+        // What was marked before lies behind the registration, which this server has seen.
+        *self.mailbox.dirty.lock() = Dirty { everything: true, ..Dirty::default() };
         let snapshot = self.inner.hub.snapshot();
         let cluster_id = snapshot.cluster_id().unwrap_or(Uuid::nil());
         self.writer.push(encode(&ServerMessage::Welcome { cluster_id, index: snapshot.index() }))?;
-        self.mailbox.dirty.lock().everything = true;
         self.push_changes().await
     }
 
@@ -496,6 +516,11 @@ impl Session {
     async fn push_changes(&mut self) -> Result<(), Ended> {
         let dirty = std::mem::take(&mut *self.mailbox.dirty.lock());
         let snapshot = self.inner.hub.snapshot();
+        // Its allocations count as unknown or lost now; what they really are, only a new session says.
+        let missed = || snapshot.node(self.node_id).is_some_and(|node| counts_as_gone(node.status));
+        if dirty.counted_gone || (dirty.everything && missed()) {
+            return Err(Ended::CountedGone);
+        }
         let mut assignments = Assignments { index: snapshot.index(), ..Assignments::default() };
         if dirty.everything {
             assignments.complete = true;
