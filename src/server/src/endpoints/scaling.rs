@@ -4,8 +4,13 @@ use model::{EvalTrigger, JobKey, ScalingEvent, Text, Timestamp};
 use protocol::Command;
 use serde_json::Value;
 
+use state::Refusal;
+
 use super::{JobChanged, RequestError, jobs::spec_of};
-use crate::Server;
+use crate::{Consistency, Server, SubmitError};
+
+/// Tries of a change of a count that others overtake. Each failure is another's success, so there is always progress.
+const TRIES_MAX: usize = 16;
 
 /// A change of a group's count, or a note about it.
 #[derive(Clone, Debug)]
@@ -34,7 +39,23 @@ impl Server {
     /// When there is no such job or group, or its policy does not allow the count.
     pub async fn scale_job(&self, request: Scale) -> Result<JobChanged, RequestError> {
         self.require_registration()?;
-        let Scale { key, group, count, .. } = &request;
+        for _ in 1..TRIES_MAX {
+            match self.try_to_scale(&request).await {
+                // Nobody asked for that index: the job changed between our look and our change.
+                Err(RequestError::Submit(SubmitError::Refused(
+                    Refusal::JobChanged { .. } | Refusal::JobDoesNotExist { .. },
+                ))) if request.enforce_index.is_none() => {
+                    // This server may have looked at a state of long ago.
+                    self.ready_to_read(Consistency::Consistent).await?;
+                }
+                result => return result,
+            }
+        }
+        self.try_to_scale(&request).await
+    }
+
+    async fn try_to_scale(&self, request: &Scale) -> Result<JobChanged, RequestError> {
+        let Scale { key, group, count, .. } = request;
         if count.is_some_and(|count| count < 0) {
             return Err(RequestError::Wrong("scaling action count can't be negative".to_owned()));
         }
