@@ -94,7 +94,7 @@ pub struct Status {
     pub members_index: u64,
     /// The last entry in the log.
     pub last_log: Option<u64>,
-    /// The last entry known to be committed.
+    /// The last entry that this server has and knows to be committed. Never goes back while the server runs.
     pub committed: Option<LogPoint>,
     /// The last entry that was applied.
     pub applied: Option<LogPoint>,
@@ -355,7 +355,8 @@ impl<S: StateMachine> Raft<S> {
             members: Members::from_raft(membership.membership()),
             members_index: membership.log_id().as_ref().map_or(0, |at| at.index),
             last_log: metrics.last_log_index,
-            committed: metrics.cluster_committed.max(metrics.local_committed).as_ref().map(point),
+            // What others hold for committed may go back with the word of a new leader, who knows less of it at first.
+            committed: metrics.local_committed.as_ref().map(point),
             applied: metrics.last_applied.as_ref().map(point),
             snapshot: metrics.snapshot.as_ref().map(point),
             purged: metrics.purged.as_ref().map(point),
