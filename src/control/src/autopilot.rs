@@ -7,6 +7,10 @@ use std::{
 
 use model::AutopilotConfig;
 
+/// How long a change of the voters may be under way before its second step counts as forgotten. Both steps take a few
+/// round trips; whoever makes them at this leader is not hurt when somebody else makes the second one, too.
+const UNFINISHED_AFTER: Duration = Duration::from_secs(2);
+
 /// What is known of one server, member or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Seen {
@@ -69,6 +73,8 @@ pub enum Step {
     Remove(u64),
     /// The group's record gets the address that a server has.
     Readdress(u64),
+    /// A change of the voters that an earlier leader began, or that was given up on, is brought to its end.
+    Finish,
 }
 
 /// How one server is.
@@ -98,6 +104,8 @@ pub struct Health {
 #[derive(Debug, Default)]
 pub struct Autopilot {
     since: BTreeMap<u64, (bool, Duration)>,
+    /// Since when a change has been under way.
+    changing_since: Option<Duration>,
 }
 
 impl Autopilot {
@@ -108,8 +116,10 @@ impl Autopilot {
     pub fn step(&mut self, now: Duration, view: &View<'_>) -> Option<Step> {
         self.follow(now, view);
         if view.changing {
-            return None;
+            let since = *self.changing_since.get_or_insert(now);
+            return (now.saturating_sub(since) >= UNFINISHED_AFTER).then_some(Step::Finish);
         }
+        self.changing_since = None;
         removable(view)
             .map(Step::Remove)
             .or_else(|| self.promotable(now, view).map(Step::Promote))
@@ -310,6 +320,7 @@ mod tests {
                     self.learners.remove(&id);
                     self.voters.remove(&id);
                 }
+                Step::Finish => {}
                 Step::Readdress(id) => {
                     self.servers
                         .iter_mut()
@@ -403,6 +414,18 @@ mod tests {
         assert_eq!(autopilot.step(SECOND, &group.view()), None);
         group.config.min_quorum = 3;
         assert_eq!(autopilot.step(SECOND, &group.view()), Some(Step::Remove(4)));
+    }
+
+    #[test]
+    fn a_change_that_nobody_ends_is_brought_to_its_end() {
+        let (mut group, mut autopilot) = (Group::of(3), Autopilot::default());
+        group.set(3, Presence::Gone);
+        let changing =
+            |autopilot: &mut Autopilot, at| autopilot.step(at, &View { changing: true, ..group.view() });
+        assert_eq!(changing(&mut autopilot, SECOND), None, "it may have been begun just now");
+        assert_eq!(changing(&mut autopilot, 3 * SECOND), Some(Step::Finish));
+        assert_eq!(autopilot.step(4 * SECOND, &group.view()), Some(Step::Remove(3)));
+        assert_eq!(changing(&mut autopilot, 5 * SECOND), None, "another one");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod mesh;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use mesh::{CLUSTER, Ledger, Mesh, found_alone, in_memory, on_disk, open, peer, propose, texts, until};
@@ -153,6 +153,27 @@ async fn a_cluster_grows_and_shrinks_on_disk() {
     assert!(matches!(unknown, Err(ChangeError::Refused { .. })), "{unknown:?}");
     second.shutdown().await;
     first.shutdown().await;
+}
+
+/// Two steps make a change of the voters, and whoever asked for it may be gone after the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_given_up_on_can_be_brought_to_its_end() {
+    let cluster = Cluster::of_three(|config| config).await;
+    let leader = cluster.server(cluster.leader_among(&[1, 2, 3]).await);
+    propose(leader, "first").await;
+    let refused = leader.finish_change().await;
+    assert!(matches!(refused, Err(ChangeError::Refused { .. })), "{refused:?}");
+
+    let gone = others(leader.me().id)[0];
+    let begun = tokio::time::timeout(Duration::ZERO, leader.remove(gone)).await;
+    assert!(begun.is_err(), "it is given up on at once");
+    until("both sets of voters count", || leader.members().voters.len() == 2).await;
+    leader.finish_change().await.expect("the others answer");
+    let members = leader.members();
+    assert_eq!(members.voters.len(), 1);
+    assert!(!members.peers.contains_key(&gone), "{members:?}");
+    propose(leader, "second").await;
+    cluster.stop().await;
 }
 
 /// Alone a leader rests; in company it must give signs of life again, or the others would depose it.

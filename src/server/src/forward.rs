@@ -206,6 +206,9 @@ impl Inner {
                 }
             }
             Ask::Hello => Answer::Here,
+            Ask::Leave { raft_id } if raft_id == self.me.raft_id() => {
+                Answer::Denied { reason: "a leader hands over before it leaves".into() }
+            }
             Ask::Leave { raft_id } => match self.raft.remove(raft_id).await {
                 Ok(entry) => Answer::Done { entry, index: 0, outcome: Outcome::Done },
                 Err(raft::ChangeError::NotLeader { .. }) => Answer::NotLeader,

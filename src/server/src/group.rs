@@ -32,6 +32,8 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 const SUCCESSOR_PAUSE: Duration = Duration::from_millis(25);
 /// Servers that are asked in turn to take over from a leader that leaves.
 const TRANSFERS_MAX: usize = 3;
+/// How often a server that leaves hands over; in an uneasy group it may be elected once more before it is out.
+const HAND_OVERS_MAX: usize = 4;
 
 /// A member of the group.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -170,23 +172,37 @@ impl Server {
         if others == 0 || !members.peers.contains_key(&me) {
             return Ok(());
         }
-        if inner.raft.is_leader() {
-            let mut handed_over = Err(no_successor());
-            for successor in inner.successors().await.into_iter().take(TRANSFERS_MAX) {
-                handed_over = inner.transfer(successor).await;
-                if handed_over.is_ok() {
-                    break;
+        for _ in 0..HAND_OVERS_MAX {
+            if inner.raft.is_leader() {
+                inner.hand_over().await?;
+            }
+            match inner.at_leader(Ask::Leave { raft_id: me }, Again::Harmless).await? {
+                // It came to lead meanwhile.
+                Answer::Denied { .. } if inner.raft.is_leader() => {}
+                answer => {
+                    settled(answer)?;
+                    tracing::info!("left the group of servers");
+                    return Ok(());
                 }
             }
-            handed_over?;
         }
-        settled(inner.at_leader(Ask::Leave { raft_id: me }, Again::Harmless).await?)?;
-        tracing::info!("left the group of servers");
-        Ok(())
+        Err(GroupError::Refused("the others made this server their leader again and again".to_owned()))
     }
 }
 
 impl Inner {
+    /// Has one of the others lead.
+    async fn hand_over(&self) -> Result<(), GroupError> {
+        let mut handed_over = Err(no_successor());
+        for successor in self.successors().await.into_iter().take(TRANSFERS_MAX) {
+            handed_over = self.transfer(successor).await;
+            if handed_over.is_ok() {
+                break;
+            }
+        }
+        handed_over
+    }
+
     /// Lists the other voters that answer, the one that is least behind first. A leader that was just elected has to hear
     /// from them first.
     async fn successors(&self) -> Vec<u64> {
@@ -358,6 +374,7 @@ async fn perform(inner: &Inner, step: Step, servers: &Servers) -> Result<(), Gro
         }
         Step::Promote(id) => in_time(inner.raft.promote(BTreeSet::from([id]))).await,
         Step::Remove(id) => in_time(inner.raft.remove(id)).await,
+        Step::Finish => in_time(inner.raft.finish_change()).await,
         Step::Readdress(id) => in_time(inner.raft.update_member(peer_of(id)?)).await,
     }
 }

@@ -70,6 +70,20 @@ impl<S: StateMachine> Raft<S> {
         self.change(ChangeMembers::ReplaceAllVoters(voters)).await
     }
 
+    /// Ends a change of the voters that was begun and not ended: whoever led it died, or stopped waiting. Until then the old
+    /// voters and the new ones both have to agree, and nothing else can be changed.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`]; refused when no change is under way.
+    pub async fn finish_change(&self) -> Result<u64, ChangeError> {
+        let mut sets = self.members().voters;
+        match sets.pop() {
+            Some(goal) if !sets.is_empty() => self.change_membership(goal).await,
+            _ => Err(ChangeError::Refused { reason: "no change of the voters is under way".to_owned() }),
+        }
+    }
+
     /// Writes down that a member is reached elsewhere, or has another name.
     ///
     /// # Errors
@@ -82,12 +96,18 @@ impl<S: StateMachine> Raft<S> {
         self.change(ChangeMembers::SetNodes(BTreeMap::from([(peer.id, peer)]))).await
     }
 
-    /// Removes a server, voter or learner. A leader that removes itself hands over first.
+    /// Removes a server, voter or learner.
     ///
     /// # Errors
     ///
-    /// See [`ChangeError`].
+    /// See [`ChangeError`]; refused where a leader would remove itself: it hands over first, or the region has no leader
+    /// until the others notice.
     pub async fn remove(&self, id: u64) -> Result<u64, ChangeError> {
+        if id == self.shared.me.id {
+            return Err(ChangeError::Refused {
+                reason: "a leader hands over before it is removed".to_owned(),
+            });
+        }
         let ids = BTreeSet::from([id]);
         let voter = self.members().voter_ids().contains(&id);
         let change = if voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
@@ -97,6 +117,10 @@ impl<S: StateMachine> Raft<S> {
     async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<u64, ChangeError> {
         let deadline = self.shared.env.now() + self.shared.config.election_max * LEASE_WAITS;
         loop {
+            // The engine takes changes from a leader that the group has taken out already, and must not.
+            if !self.members().voter_ids().contains(&self.shared.me.id) {
+                return Err(ChangeError::NotLeader { leader: None });
+            }
             let error = match self.shared.raft.change_membership(change.clone(), false).await {
                 Ok(written) => {
                     self.show_members_of(written.log_id.index, deadline).await;
