@@ -70,6 +70,7 @@ pub(crate) fn rows() -> Rows {
         template: false,
         version: 0,
         job_index: 10,
+        rollout_failed: false,
         groups: BTreeMap::from([("web".into(), group)]),
     };
     let eval = EvalRow {

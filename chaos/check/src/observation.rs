@@ -121,13 +121,15 @@ pub struct LogPoint {
     pub index: u64,
 }
 
-/// Whom a server voted for.
+/// Whom a server voted for, or heard to be elected.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Vote {
     /// In which term.
     pub term: u64,
     /// For whom.
     pub server: u64,
+    /// A quorum elected that one. It takes the place of the server's own vote in the same term, whoever that was for.
+    pub elected: bool,
 }
 
 /// What a server takes itself for.

@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    AllocId, AllocatedResources, AllocatedTask, Allocation, ClientStatus, DesiredStatus, EvalId, EvalStatus,
-    Evaluation, Job, JobKey, JobType, LifecycleHook, Node, NodeId, NodeStatus, Text, Timestamp,
+    AllocId, AllocatedResources, AllocatedTask, Allocation, ClientStatus, DeploymentStatus, DesiredStatus,
+    EvalId, EvalStatus, Evaluation, Job, JobKey, JobType, LifecycleHook, Node, NodeId, NodeStatus, Text,
+    Timestamp,
 };
 use state::State;
 
@@ -58,6 +59,8 @@ pub struct JobRow {
     pub version: u64,
     /// The index of its specification.
     pub job_index: u64,
+    /// The deployment of its version failed: what that has not placed yet waits for a person.
+    pub rollout_failed: bool,
     /// Its groups.
     pub groups: BTreeMap<Text, GroupRow>,
 }
@@ -155,7 +158,7 @@ impl Rows {
         Self {
             index: state.index(),
             nodes: state.nodes().map(|node| (node.id, NodeRow::of(node))).collect(),
-            jobs: state.all_jobs().map(|job| (job.key.clone(), JobRow::of(job))).collect(),
+            jobs: state.all_jobs().map(|job| (job.key.clone(), JobRow::of(state, job))).collect(),
             allocs: state.allocs().map(|alloc| (alloc.id, AllocRow::of(alloc))).collect(),
             evals: state.evals().map(|eval| (eval.id, EvalRow::of(eval))).collect(),
         }
@@ -201,7 +204,8 @@ impl NodeRow {
 }
 
 impl JobRow {
-    fn of(job: &Job) -> Self {
+    fn of(state: &State, job: &Job) -> Self {
+        let rollout = state.latest_deployment(&job.key);
         let group = |group: &model::TaskGroup| {
             let canaries = group.update.as_ref().map_or(0, |update| update.canary);
             (group.name.clone(), GroupRow { count: group.count, canaries })
@@ -212,6 +216,9 @@ impl JobRow {
             template: job.is_template(),
             version: job.version,
             job_index: job.job_modify_index,
+            rollout_failed: rollout.is_some_and(|rollout| {
+                rollout.status == DeploymentStatus::Failed && rollout.job_version == job.version
+            }),
             groups: job.spec.groups.iter().map(group).collect(),
         }
     }
@@ -290,7 +297,12 @@ impl EvalRow {
             status: eval.status,
             wait_until: eval.wait_until,
             modify_index: eval.modify_index,
-            queued: eval.queued.values().sum(),
+            // One that nobody has looked at since it was made only says which groups found no room.
+            queued: eval
+                .queued
+                .values()
+                .sum::<u32>()
+                .max(eval.failed_groups.len().try_into().unwrap_or(u32::MAX)),
         }
     }
 }

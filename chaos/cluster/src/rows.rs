@@ -120,6 +120,8 @@ fn job(row: &Value) -> Option<JobRow> {
         template: row["Periodic"] == true || row["ParameterizedJob"] == true,
         version: number(&row["Version"]),
         job_index: number(&row["JobModifyIndex"]),
+        // The jobs that this program places have no deployments.
+        rollout_failed: false,
         groups: groups.filter_map(|(name, _)| group(name)).collect(),
     })
 }

@@ -131,7 +131,7 @@ fn raft_view(server: &Server, disk: Option<Durable>) -> Option<RaftView> {
     Some(RaftView {
         role,
         term,
-        vote: vote.map(|vote| Vote { term: vote.term, server: vote.node }),
+        vote: vote.map(|vote| Vote { term: vote.term, server: vote.node, elected: vote.committed }),
         committed: status.committed.map(place),
         applied: status.applied.map(place),
         log: log.into_iter().map(|(point, sum)| (place(point), sum)).collect(),

@@ -45,7 +45,7 @@ impl Before {
             if vote.term < before.term {
                 return Err(format!("its vote went from {before:?} to {vote:?}"));
             }
-            if vote.term == before.term && vote.server != before.server {
+            if vote.term == before.term && vote.server != before.server && (before.elected || !vote.elected) {
                 return Err(format!(
                     "it voted for both {} and {} in term {}",
                     before.server, vote.server, vote.term
@@ -90,8 +90,14 @@ mod tests {
 
     #[test]
     fn two_votes_in_a_term_are_seen() {
-        let voted = |server, boot| changed(|raft| raft.vote = Some(Vote { term: 2, server }), boot);
+        let vote =
+            |server, elected, boot| changed(|raft| raft.vote = Some(Vote { term: 2, server, elected }), boot);
+        let voted = |server, boot| vote(server, false, boot);
         holds::<TermsNeverFall>(&[voted(1, 0), changed(|_| (), 1), voted(1, 2)]);
         breaks::<TermsNeverFall>(&[voted(1, 0), changed(|_| (), 1), voted(3, 2)]);
+        // One that stood itself and lost takes the winner's word.
+        holds::<TermsNeverFall>(&[voted(1, 0), vote(3, true, 0)]);
+        breaks::<TermsNeverFall>(&[vote(3, true, 0), vote(1, true, 1)]);
+        breaks::<TermsNeverFall>(&[vote(3, true, 0), voted(1, 1)]);
     }
 }

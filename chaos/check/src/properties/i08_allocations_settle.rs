@@ -49,7 +49,8 @@ fn unsettled(
 
 fn as_often_as_wanted(rows: &Rows, key: &model::JobKey) -> Result<(), String> {
     let job = &rows.jobs[key];
-    if job.kind != JobType::Service || job.template || job.stopped || rows.waits(key) {
+    let excused = job.template || job.stopped || job.rollout_failed || rows.waits(key);
+    if job.kind != JobType::Service || excused {
         return Ok(());
     }
     for (name, group) in &job.groups {
@@ -103,6 +104,12 @@ mod tests {
         change(&mut seen, |rows| {
             first(rows).client = ClientStatus::Failed;
             rows.evals.get_mut(&eval_id(1)).expect("it is there").status = EvalStatus::Blocked;
+        });
+        assert_eq!(end::<AllocationsSettle>(&seen), Ok(()));
+        let mut seen = calm(rows());
+        change(&mut seen, |rows| {
+            first(rows).client = ClientStatus::Failed;
+            rows.jobs.values_mut().for_each(|job| job.rollout_failed = true);
         });
         assert_eq!(end::<AllocationsSettle>(&seen), Ok(()));
     }
