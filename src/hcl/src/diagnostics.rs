@@ -113,11 +113,18 @@ impl Diagnostics {
         self.list.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// All of them with an excerpt of the text, a mark under the place, and advice.
+    /// All of them, each with its line of the text, a mark under the place, and advice; of very many the first ones.
     pub fn render(&self, sources: &Sources) -> String {
-        self.list.iter().map(|d| render_one(d, sources)).collect::<Vec<_>>().join("\n")
+        let mut shown: Vec<_> = self.list.iter().take(RENDERED_MAX).map(|d| render_one(d, sources)).collect();
+        if let Some(more) = self.list.len().checked_sub(RENDERED_MAX + 1) {
+            shown.push(format!("and {} more\n", more + 1));
+        }
+        shown.concat()
     }
 }
+
+/// Problems that are shown with their lines. Who reads a hundred of them mends these first.
+const RENDERED_MAX: usize = 100;
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,23 +143,17 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+/// Begins as `Display` does, so that programs which look for that find it, with the line below.
 fn render_one(d: &Diagnostic, sources: &Sources) -> String {
     let kind = match d.severity {
-        Severity::Error => "Error",
-        Severity::Warning => "Warning",
+        Severity::Error => "",
+        Severity::Warning => "warning: ",
     };
-    let mut out = format!("{kind}: {}\n", d.summary);
-    if let Some(range) = &d.range {
-        out.push_str(&format!(
-            "  on {} line {}, column {}:\n",
-            range.file, range.start.line, range.start.column
-        ));
-        if let Some(line) = sources.line(&range.file, range.start.line) {
-            out.push_str(&excerpt(line, range));
-        }
-    }
-    for line in d.detail.lines() {
-        out.push_str(&format!("  {line}\n"));
+    let mut out = format!("{kind}{d}\n");
+    if let Some(range) = &d.range
+        && let Some(line) = sources.line(&range.file, range.start.line)
+    {
+        out.push_str(&excerpt(line, range));
     }
     if let Some(suggestion) = &d.suggestion {
         out.push_str(&format!("  help: {suggestion}\n"));
@@ -160,18 +161,41 @@ fn render_one(d: &Diagnostic, sources: &Sources) -> String {
     out
 }
 
+/// Characters of a line that are shown before the place and after its beginning. Lines of job files are shorter; those of
+/// texts that a program made need not be.
+const BEFORE_MAX: usize = 120;
+const AFTER_MAX: usize = 120;
+
 fn excerpt(line: &str, range: &Range) -> String {
     let number = range.start.line.to_string();
-    let before = range.start.column.saturating_sub(1) as usize;
+    let start = range.start.column.saturating_sub(1) as usize;
+    let (cut, line, before) = window(line, start);
+    let graphemes = line.graphemes(true).count();
     let length = if range.end.line == range.start.line {
-        (range.end.column.saturating_sub(range.start.column) as usize).max(1)
+        range.end.column.saturating_sub(range.start.column) as usize
     } else {
-        line.graphemes(true).count().saturating_sub(before).max(1)
+        usize::MAX
     };
+    let length = length.min(graphemes.saturating_sub(before)).max(1);
     // Tabs stay tabs, so that the mark stands below its text however wide the reader's tabs are.
     let pad: String = line.graphemes(true).take(before).map(|g| if g == "\t" { '\t' } else { ' ' }).collect();
     let gap = " ".repeat(number.len());
-    format!("    {number} | {line}\n    {gap} | {pad}{}\n", "^".repeat(length))
+    let (dots, blank) = if cut { ("...", "   ") } else { ("", "") };
+    format!("    {number} | {dots}{line}\n    {gap} | {blank}{pad}{}\n", "^".repeat(length))
+}
+
+/// The part of a line around a place, whether something before it is left out, and how far in the place is.
+fn window(line: &str, start: usize) -> (bool, &str, usize) {
+    let skipped = start.saturating_sub(BEFORE_MAX);
+    let byte_of = |text: &str, count: usize| {
+        if text.is_ascii() {
+            return count.min(text.len());
+        }
+        text.grapheme_indices(true).nth(count).map_or(text.len(), |(byte, _)| byte)
+    };
+    let rest = &line[byte_of(line, skipped)..];
+    let before = start - skipped;
+    (skipped > 0, &rest[..byte_of(rest, before + AFTER_MAX)], before)
 }
 
 /// The known name that `wrong` was probably meant to be.

@@ -141,9 +141,9 @@ impl<'a> Evaluator<'a> {
                 let key = self.eval(key, scope);
                 self.index(&value, key, *bracket)
             }
-            ExprKind::Splat { source, each } => self.splat(source, each, scope),
+            ExprKind::Splat { source, each, .. } => self.splat(source, each, scope),
             ExprKind::SplatItem => scope.item.cloned().unwrap_or(Value::Unknown),
-            ExprKind::Call(call) => self.call(call, scope),
+            ExprKind::Call(call) => self.call(call, expr.span, scope),
             ExprKind::Conditional(conditional) => self.conditional(conditional, scope),
             ExprKind::Binary { operator, left, right } => {
                 self.binary(*operator, left, right, expr.span, scope)
@@ -401,12 +401,12 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn call(&mut self, call: &Call, scope: &Scope<'_>) -> Value {
+    fn call(&mut self, call: &Call, span: Span, scope: &Scope<'_>) -> Value {
         if self.undeclared != Undeclared::Runtime {
             return self.report(
                 "Function calls not allowed",
                 "Functions may not be called here.",
-                call.name_span,
+                span,
             );
         }
         match call.name.as_str() {

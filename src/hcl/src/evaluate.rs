@@ -301,10 +301,17 @@ impl Run<'_> {
                 },
             };
             found.extend(check_labels(source, block, labels));
+            if matches!(block.kind.as_str(), "variables" | "locals")
+                && let Some(inner) = block.body.blocks().next()
+            {
+                let summary = format!("Unexpected {:?} block", inner.kind);
+                let place = source.range(inner.kind_span);
+                found.push(Diagnostic::error(summary, "Blocks are not allowed here.", place));
+            }
         }
         for member in &root.members {
             if !self.inputs.root_blocks.iter().any(|b| b.kind == member.name) {
-                found.push(unknown_block(&member.name, known(), source.range(member.name_span)));
+                found.push(unknown_member(&member.name, known(), source.range(member.name_span)));
             }
         }
         self.problems.extend(found);
@@ -365,6 +372,13 @@ fn unknown_block<'k>(kind: &str, known: impl Iterator<Item = &'k str>, range: Ra
         }
         None => Diagnostic::error("Unsupported block type", detail, range),
     }
+}
+
+/// The same in the JSON syntax, which does not tell arguments and blocks apart.
+fn unknown_member<'k>(name: &str, known: impl Iterator<Item = &'k str>, range: Range) -> Diagnostic {
+    let hint = similar_name(name, known).map(|known| format!(" Did you mean {known:?}?")).unwrap_or_default();
+    let detail = format!("No argument or block type is named {name:?}.{hint}");
+    Diagnostic::error("Extraneous JSON object property", detail, range)
 }
 
 fn check_labels(source: &Source, block: &BlockSyntax, wanted: &[&str]) -> Option<Diagnostic> {

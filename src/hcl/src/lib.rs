@@ -27,7 +27,7 @@ mod types;
 mod value;
 mod variables;
 
-pub use body::{Attribute, Block, Body, Places};
+pub use body::{Attribute, Block, Body, Dynamic, Places};
 pub use convert::ConvertError;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Stage, similar_name};
 pub use evaluate::{Count, Evaluation, Inputs, RootBlock, evaluate, evaluate_partly, parse_plain};

@@ -45,7 +45,7 @@ fn collect(expr: &Expr, bound: &mut Vec<String>, found: &mut Vec<Reference>) {
             collect(source, bound, found);
             collect(key, bound, found);
         }
-        ExprKind::Splat { source, each } => {
+        ExprKind::Splat { source, each, .. } => {
             collect(source, bound, found);
             collect(each, bound, found);
         }

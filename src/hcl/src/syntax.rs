@@ -1,6 +1,6 @@
 //! The syntax tree.
 
-use crate::range::Span;
+use crate::range::{Position, Span};
 use crate::value::Value;
 
 /// An expression and where it stands.
@@ -39,6 +39,8 @@ pub(crate) enum ExprKind {
     Splat {
         source: Box<Expr>,
         each: Box<Expr>,
+        /// The star with its dot or brackets.
+        marker: Span,
     },
     /// The item that a splat is at.
     SplatItem,
@@ -108,6 +110,8 @@ pub(crate) struct ForExpr {
     pub value: Expr,
     pub condition: Option<Expr>,
     pub group: bool,
+    /// The opening bracket, or the whole `%{ for ... }`.
+    pub open: Span,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -134,25 +138,27 @@ impl Expr {
 
     /// The part of the expression that messages about its value point at: short, and where it begins.
     pub fn start(&self) -> Span {
-        let first_character = || {
-            let mut end = self.span.start;
+        let first_of = |start: Position| {
+            let mut end = start;
             end.column += 1;
             end.byte += 1;
-            Span { start: self.span.start, end }
+            Span { start, end }
         };
+        let first_character = || first_of(self.span.start);
         match &self.kind {
             ExprKind::Template(parts) => parts.first().map_or(self.span, Expr::start),
-            ExprKind::Tuple(_) | ExprKind::Object(_) | ExprKind::For(_) => first_character(),
-            ExprKind::Negate(_) | ExprKind::Not(_) | ExprKind::Parens(_) => first_character(),
+            ExprKind::Tuple(_) | ExprKind::Object(_) => first_character(),
+            ExprKind::For(rounds) => rounds.open,
+            ExprKind::Negate(_) | ExprKind::Not(_) => first_character(),
+            ExprKind::Parens(inner) | ExprKind::Join(inner) => inner.start(),
             ExprKind::Call(call) => call.open,
             ExprKind::Conditional(c) => c.condition.start(),
             ExprKind::Binary { left, .. } => left.start(),
-            ExprKind::Index { source, .. }
-            | ExprKind::Splat { source, .. }
-            | ExprKind::Relative { source, .. } => source.start(),
+            ExprKind::Index { bracket, .. } => first_of(bracket.start),
+            ExprKind::Splat { marker, .. } => *marker,
             ExprKind::Literal(_)
             | ExprKind::Wrap(_)
-            | ExprKind::Join(_)
+            | ExprKind::Relative { .. }
             | ExprKind::Traversal { .. }
             | ExprKind::SplatItem => self.span,
         }

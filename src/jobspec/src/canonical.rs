@@ -37,7 +37,17 @@ pub fn canonicalise(job: &mut Value) {
     for group in object::children_mut(job, "TaskGroups") {
         canonicalise_group(group, &inherited);
     }
+    if let Some(periodic) = object::child_mut(job, "Periodic")
+        && object::text(periodic, "TimeZone").is_empty()
+    {
+        object::set(periodic, "TimeZone", "UTC");
+    }
+    // The job's own strategy is what groups take theirs from, and stays as it was written.
+    let migrate = job.get("Migrate").cloned();
     fill(&JOB, job);
+    if let Some(migrate) = migrate {
+        object::set(job, "Migrate", migrate);
+    }
 }
 
 /// What a group takes from its job.
@@ -183,6 +193,9 @@ fn canonicalise_task(task: &mut Object, group_restart: &Object, prefix: &str) {
     for template in object::children_mut(task, "Templates") {
         canonicalise_template(template);
     }
+    for secret in object::children_mut(task, "Secrets") {
+        null_if_empty(secret, &["Config", "Env"]);
+    }
     let idle = |lifecycle: &Object| {
         object::text(lifecycle, "Hook").is_empty() && !object::truth(lifecycle, "Sidecar")
     };
@@ -198,6 +211,15 @@ fn canonicalise_task(task: &mut Object, group_restart: &Object, prefix: &str) {
     }
 }
 
+/// A map without entries is as good as none.
+fn null_if_empty(holder: &mut Object, keys: &[&str]) {
+    for key in keys {
+        if object::child(holder, key).is_some_and(Map::is_empty) {
+            object::set(holder, key, Value::Null);
+        }
+    }
+}
+
 fn fill_resources(holder: &mut Object) {
     object::set_if_null(holder, "Resources", shape::empty(&RESOURCES));
     if let Some(resources) = object::child_mut(holder, "Resources") {
@@ -207,11 +229,7 @@ fn fill_resources(holder: &mut Object) {
 }
 
 fn canonicalise_artifact(artifact: &mut Object) {
-    for key in ["GetterOptions", "GetterHeaders"] {
-        if object::child(artifact, key).is_some_and(Map::is_empty) {
-            object::set(artifact, key, Value::Null);
-        }
-    }
+    null_if_empty(artifact, &["GetterOptions", "GetterHeaders"]);
     let source = object::text(artifact, "GetterSource");
     let path = source.split(['?', '#']).next().unwrap_or_default();
     let file = path.rsplit('/').next().unwrap_or_default();
@@ -240,12 +258,23 @@ fn canonicalise_service(service: &mut Object, default_name: &str) {
         "" => "require_healthy".to_owned(),
         own => own.to_owned(),
     };
+    null_if_empty(service, &["Meta", "CanaryMeta", "TaggedAddresses"]);
+    if let Some(weights) = object::child_mut(service, "Weights") {
+        for key in ["Passing", "Warning"] {
+            if object::int(weights, key) <= 0 {
+                object::set(weights, key, 1);
+            }
+        }
+    }
     let restart = object::child(service, "CheckRestart").cloned();
     for check in object::children_mut(service, "Checks") {
         if let Some(base) = &restart {
             let merged = object::child(check, "CheckRestart")
                 .map_or_else(|| base.clone(), |own| merge_check_restart(base, own));
             object::set(check, "CheckRestart", merged);
+        }
+        if let Some(restart) = object::child_mut(check, "CheckRestart") {
+            object::set_if_null(restart, "Grace", SECOND);
         }
         if object::text(check, "OnUpdate").is_empty() {
             object::set(check, "OnUpdate", on_update.as_str());

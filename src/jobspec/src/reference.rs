@@ -35,7 +35,8 @@ fn render_block(path: &str, block: &'static Block, page: &mut String) {
     page.push_str("\n| argument | JSON | type | default | |\n| --- | --- | --- | --- | --- |\n");
     for field in fields {
         let json = if field.json.is_empty() { String::new() } else { format!("`{}`", field.json) };
-        let (kind, default) = (kind(field.kind), default(field));
+        let default = if field.required { "required".to_owned() } else { default(field) };
+        let kind = kind(field.kind);
         let _ = writeln!(
             page,
             "| `{}` | {json} | {kind} | {default} | {} |",

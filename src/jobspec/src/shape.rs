@@ -1,7 +1,7 @@
 //! Objects in the shape of the schema: all fields there, in order, of the right type.
 
 use crate::object::Object;
-use crate::schema::{Block, Field, Form, JOB, Kind};
+use crate::schema::{Block, Field, Form, JOB, Kind, Width};
 use serde_json::{Map, Number, Value};
 
 /// A request body that does not fit the job specification.
@@ -119,7 +119,7 @@ impl Path {
             Value::Null => "null".to_owned(),
             Value::Bool(_) => "bool".to_owned(),
             // Go shows the number when it is of the right sort but does not fit.
-            Value::Number(number) if matches!(wanted.as_str(), "int" | "uint64" | "time.Duration") => {
+            Value::Number(number) if wanted.starts_with(['i', 'u']) || wanted == "time.Duration" => {
                 format!("number {number}")
             }
             Value::Number(_) => "number".to_owned(),
@@ -160,8 +160,10 @@ fn field(field: &'static Field, value: Value, path: &mut Path) -> Result<Value, 
     }
     match (field.kind, value) {
         (Kind::String, value @ Value::String(_)) | (Kind::Bool, value @ Value::Bool(_)) => Ok(value),
-        (Kind::Int | Kind::Duration, Value::Number(number)) if number.is_i64() => Ok(number.into()),
-        (Kind::Uint, Value::Number(number)) if number.is_u64() => Ok(number.into()),
+        (Kind::Int | Kind::Duration, Value::Number(number)) if field.width.holds(true, &number) => {
+            Ok(number.into())
+        }
+        (Kind::Uint, Value::Number(number)) if field.width.holds(false, &number) => Ok(number.into()),
         (Kind::Bytes, Value::String(text)) => {
             use base64::Engine as _;
             let bad = |_| Error::Base64 { place: path.names.join(".") };
@@ -169,7 +171,7 @@ fn field(field: &'static Field, value: Value, path: &mut Path) -> Result<Value, 
             Ok(text.into())
         }
         (Kind::Strings, Value::Array(items)) => scalars(items, "string", Value::is_string, path),
-        (Kind::Ints, Value::Array(items)) => scalars(items, "uint16", |item| item.as_u64().is_some(), path),
+        (Kind::Ints, Value::Array(items)) => scalars(items, "uint16", |item| item.as_u64().is_some_and(|port| port <= u16::MAX.into()), path),
         (Kind::StringMap, Value::Object(map)) => string_map(map, path),
         (Kind::StringListMap, Value::Object(map)) => {
             let lists = map.into_iter().map(|(name, list)| match list {
@@ -193,7 +195,7 @@ fn field(field: &'static Field, value: Value, path: &mut Path) -> Result<Value, 
             let items = items.map(|(name, item)| Ok((name, Value::Object(block(inner, item, path)?))));
             items.collect::<Result<Map<_, _>, _>>().map(Value::Object)
         }
-        (kind, value) => Err(path.mismatch(&value, go_type(kind))),
+        (kind, value) => Err(path.mismatch(&value, go_type(kind, field.width))),
     }
 }
 
@@ -222,11 +224,10 @@ fn string_map(map: Map<String, Value>, path: &Path) -> Result<Value, Error> {
     entries.collect::<Result<Map<_, _>, _>>().map(Value::Object)
 }
 
-fn go_type(kind: Kind) -> String {
+fn go_type(kind: Kind, width: Width) -> String {
     match kind {
         Kind::String => "string".into(),
-        Kind::Int => "int".into(),
-        Kind::Uint => "uint64".into(),
+        Kind::Int | Kind::Uint => width.bounds(matches!(kind, Kind::Int)).2.into(),
         Kind::Bool => "bool".into(),
         Kind::Duration => "time.Duration".into(),
         Kind::Bytes => "[]uint8".into(),

@@ -1,5 +1,7 @@
 //! Names, attributes and indexes.
 
+use unicode_segmentation::UnicodeSegmentation;
+
 use super::{Evaluator, Scope, Undeclared, step_key};
 use crate::number::Number;
 use crate::range::Span;
@@ -20,7 +22,12 @@ impl Evaluator<'_> {
             return match self.undeclared {
                 Undeclared::Runtime => Value::string(format!("${{{text}}}")),
                 Undeclared::Refused => {
-                    self.report("Variables not allowed", "Variables may not be used here.", span)
+                    // The name alone, without what is taken from it.
+                    let mut name = span;
+                    name.end = name.start;
+                    name.end.byte += root.len();
+                    name.end.column += root.graphemes(true).count() as u32;
+                    self.report("Variables not allowed", "Variables may not be used here.", name)
                 }
             };
         };
@@ -84,6 +91,11 @@ impl Evaluator<'_> {
                 let detail = format!(
                     "Can't access attributes on a list of objects. Did you mean to access attribute {name:?} for a specific element of the list, or across all elements of the list?"
                 );
+                self.report("Unsupported attribute", detail, span)
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                let kind = value.friendly_type();
+                let detail = format!("Can't access attributes on a primitive-typed value ({kind}).");
                 self.report("Unsupported attribute", detail, span)
             }
             _ => self.report("Unsupported attribute", "This value does not have any attributes.", span),

@@ -477,16 +477,16 @@ impl<'s> Parser<'s> {
             );
         }
         self.read();
-        let parts = ForExpr { key_name, value_name, collection, key, value, condition, group };
+        let parts = ForExpr { key_name, value_name, collection, key, value, condition, group, open };
         Ok(Expr::new(open.to(end.span), ExprKind::For(Box::new(parts))))
     }
 
     fn with_step(&self, from: Expr, step: Step) -> Expr {
         let span = from.span.to(step.span);
         let kind = match from.kind {
-            ExprKind::Traversal { root, mut steps, .. } => {
+            ExprKind::Traversal { root, mut steps, mut text } => {
                 steps.push(step);
-                let text = self.text[span.start.byte - self.base..span.end.byte - self.base].to_string();
+                text.push_str(&self.text[from.span.end.byte - self.base..span.end.byte - self.base]);
                 ExprKind::Traversal { root, steps, text }
             }
             ExprKind::Relative { source, mut steps } => {
@@ -557,7 +557,7 @@ fn operator_of(kind: Kind) -> Option<(Operator, u8)> {
 fn splat(from: Expr, each: Expr, marker: Span) -> Expr {
     let end = if matches!(each.kind, ExprKind::SplatItem) { marker } else { each.span };
     let span = from.span.to(end);
-    Expr::new(span, ExprKind::Splat { source: Box::new(from), each: Box::new(each) })
+    Expr::new(span, ExprKind::Splat { source: Box::new(from), each: Box::new(each), marker })
 }
 
 /// A number or a text without sequences: an index that needs no computing.

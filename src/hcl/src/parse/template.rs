@@ -236,6 +236,7 @@ impl<'s> Parser<'s> {
                         value,
                         condition: None,
                         group: false,
+                        open: span,
                     };
                     let rounds = Expr::new(span.to(end), ExprKind::For(Box::new(rounds)));
                     exprs.push(Expr::new(span.to(end), ExprKind::Join(Box::new(rounds))));

@@ -15,6 +15,7 @@ pub(super) fn block(block: &'static Block, mut read: Read) -> Object {
         "Template" => template(&mut read.object),
         "Vault" => {
             object::set_if_null(&mut read.object, "Env", true);
+            object::set_if_null(&mut read.object, "DisableFile", false);
             object::set_if_null(&mut read.object, "ChangeMode", "restart");
         }
         "PeriodicConfig" => {
@@ -24,9 +25,11 @@ pub(super) fn block(block: &'static Block, mut read: Read) -> Object {
         }
         "Task" => split_identities(&mut read.object),
         "TaskGroup" => {
-            let vault = read.take("vault");
-            object::children_mut(&mut read.object, "Tasks")
-                .for_each(|task| object::set_if_null(task, "Vault", vault.clone()));
+            let (vault, secrets) = (read.take("vault"), read.take("secret"));
+            for task in object::children_mut(&mut read.object, "Tasks") {
+                object::set_if_null(task, "Vault", vault.clone());
+                share_secrets(task, &secrets);
+            }
             if let Some(scaling) = object::child_mut(&mut read.object, "Scaling")
                 && object::text(scaling, "Type").is_empty()
             {
@@ -54,14 +57,17 @@ pub(super) fn job(mut read: Read, label: &str) -> Object {
     for group in object::children_mut(&mut job, "TaskGroups") {
         for task in object::children_mut(group, "Tasks") {
             object::set_if_null(task, "Vault", vault.clone());
-            if let Value::Array(shared) = &secrets {
-                let mut all = shared.clone();
-                all.extend(object::list(task, "Secrets").iter().cloned());
-                object::set(task, "Secrets", all);
-            }
+            share_secrets(task, &secrets);
         }
     }
     job
+}
+
+/// Gives a task the secrets of its group or job, after its own.
+fn share_secrets(task: &mut Object, shared: &Value) {
+    let Value::Array(shared) = shared else { return };
+    let all: Vec<_> = object::list(task, "Secrets").iter().chain(shared).cloned().collect();
+    object::set(task, "Secrets", all);
 }
 
 fn group_of_one(task: Value) -> Value {
@@ -145,14 +151,12 @@ fn template(template: &mut Object) {
     object::set_if_null(script, "RunOnFirstRender", false);
 }
 
-/// An identity without a name, or with the name `default`, is the task's own.
+/// The first identity without a name, or with the name `default`, is the task's own.
 fn split_identities(task: &mut Object) {
-    let all = object::list(task, "Identities").to_vec();
-    if all.is_empty() {
-        return;
-    }
+    let mut all = object::list(task, "Identities").to_vec();
     let own = |identity: &Value| matches!(identity["Name"].as_str(), None | Some("" | "default"));
-    let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(own);
-    object::set(task, "Identity", own.into_iter().last().unwrap_or_default());
-    object::set(task, "Identities", if others.is_empty() { Value::Null } else { others.into() });
+    if let Some(first) = all.iter().position(own) {
+        object::set(task, "Identity", all.remove(first));
+        object::set(task, "Identities", all);
+    }
 }

@@ -47,6 +47,7 @@ struct Found<'b> {
     /// Its kind and labels, for messages about the whole block.
     head: Range,
     open: Range,
+    dynamic: Option<hcl::Dynamic>,
     body: Cow<'b, Body>,
     path: Vec<String>,
 }
@@ -178,15 +179,32 @@ impl<'a> Decoder<'a> {
                 Some(items.collect::<Map<_, _>>().into())
             }
             _ => {
-                let first = found.first()?;
-                if let Some(second) = found.get(1) {
+                // Of several `vault` blocks of a group the last counts.
+                let last_wins = parent.name == "TaskGroup" && field.hcl == "vault";
+                let of_job = parent.name == "Job" && field.hcl == "vault";
+                let first = if last_wins { found.last() } else { found.first() }?;
+                if let Some(second) = found.get(1).filter(|_| !last_wins) {
                     let (name, place) = (field.hcl, &first.head);
-                    let detail = format!("Only one {name} block is allowed. Another was defined at {place}.");
+                    let detail = if of_job {
+                        format!(
+                            "Only one block of type {name:?} is allowed. Previous definition was at {place}."
+                        )
+                    } else {
+                        format!("Only one {name} block is allowed. Another was defined at {place}.")
+                    };
                     self.report(format!("Duplicate {name} block"), detail, second.head.clone());
+                    if !of_job {
+                        return None;
+                    }
                 }
                 match field.kind {
                     Kind::Block(inner) => Some(self.one(parent, field, inner, first)),
-                    Kind::Free => Some(values::free(&first.body).into()),
+                    Kind::Free => {
+                        let mut map = values::free(&first.body);
+                        // An argument that is null is left out; further down a null stays.
+                        map.retain(|_, value| !value.is_null());
+                        Some(map.into())
+                    }
                     _ => self.map(field.kind, &first.body),
                 }
             }
@@ -201,6 +219,11 @@ impl<'a> Decoder<'a> {
         found: &Found<'_>,
     ) -> Value {
         let label = found.labels.first();
+        for field in inner.fields.iter().filter(|field| field.required) {
+            if found.body.attribute(field.hcl).is_none() {
+                self.missing(field.hcl, found);
+            }
+        }
         let outside = std::mem::replace(&mut self.path, found.path.clone());
         let read = self.read(inner, &found.body, label.map(|(label, _)| label.as_str()));
         self.path = outside;
@@ -214,10 +237,19 @@ impl<'a> Decoder<'a> {
         object.into()
     }
 
+    /// Of what is missing, the place is where the block begins.
+    fn missing(&mut self, name: &str, found: &Found<'_>) {
+        let detail = format!("The argument {name:?} is required, but no definition was found.");
+        let mut place = found.open.clone();
+        if !found.body.json {
+            place.end = place.start;
+        }
+        self.report("Missing required argument", detail, place);
+    }
+
     fn group_scaling(&mut self, scaling: &Object, found: &Found<'_>) {
         if crate::object::is_null(scaling, "Max") {
-            let detail = r#"The argument "max" is required, but no definition was found."#;
-            self.report("Missing required argument", detail, found.head.clone());
+            self.missing("max", found);
         }
         if let Some(attribute) = found.body.attribute("type")
             && let kind = crate::object::text(scaling, "Type")
@@ -267,8 +299,11 @@ impl<'a> Decoder<'a> {
 
     fn labels_fit(&mut self, field: &Field, expected: Labels, found: &Found<'_>) -> bool {
         let name = field.hcl;
+        if let Some(dynamic) = &found.dynamic {
+            return self.generated_labels_fit(name, expected, dynamic, &found.labels);
+        }
         match (expected, found.labels.as_slice()) {
-            (Labels::None, []) | (Labels::One(_), [_]) | (Labels::Any, _) => true,
+            (Labels::None, []) | (Labels::One(_), [_]) => true,
             (Labels::None, [(_, range), ..]) => {
                 let detail = format!("No labels are expected for {name} blocks.");
                 self.report(format!("Extraneous label for {name}"), detail, range.clone());
@@ -285,6 +320,43 @@ impl<'a> Decoder<'a> {
                 false
             }
         }
+    }
+
+    /// The same for a block that a `dynamic` block generated, whose labels are one of that block's arguments. All that
+    /// it generated have the same mistake, which is told once.
+    fn generated_labels_fit(
+        &mut self,
+        name: &str,
+        expected: Labels,
+        dynamic: &hcl::Dynamic,
+        labels: &[(String, Range)],
+    ) -> bool {
+        let (summary, detail, place) = match (expected, &dynamic.labels, labels) {
+            (Labels::None, None, _) | (Labels::One(_), Some(_), [_]) => return true,
+            (Labels::None, Some((name, _)), _) => {
+                let detail = "An argument named \"labels\" is not expected here.".to_owned();
+                ("Unsupported argument", detail, name.clone())
+            }
+            (Labels::One(_), None, _) => {
+                let detail = "The argument \"labels\" is required, but no definition was found.".to_owned();
+                let mut place = dynamic.open_range.clone();
+                place.end = place.start;
+                ("Missing required argument", detail, place)
+            }
+            (Labels::One(_), Some((_, value)), []) => {
+                let detail = format!("Blocks of type {name:?} require 1 label(s).");
+                ("Insufficient dynamic block labels", detail, value.clone())
+            }
+            (Labels::One(_), Some(_), [_, (_, second), ..]) => {
+                let detail = format!("Blocks of type {name:?} require 1 label(s).");
+                ("Extraneous dynamic block label", detail, second.clone())
+            }
+        };
+        let problem = Diagnostic::error(summary, detail, place);
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+        false
     }
 
     /// Reports what the table does not know, with the name that was probably meant.
@@ -388,6 +460,7 @@ impl<'a> Decoder<'a> {
                         labels,
                         head: place.clone(),
                         open: place,
+                        dynamic: None,
                         body: Cow::Owned(body),
                         path,
                     });
@@ -436,6 +509,7 @@ fn found(block: &hcl::Block) -> Found<'_> {
         labels: block.labels.clone(),
         head: block.range.clone(),
         open: block.open_range.clone(),
+        dynamic: block.dynamic.clone(),
         body: Cow::Borrowed(&block.body),
         path: Vec::new(),
     }
@@ -446,7 +520,6 @@ fn found(block: &hcl::Block) -> Found<'_> {
 enum Labels {
     None,
     One(&'static str),
-    Any,
 }
 
 fn labels(parent: &'static Block, field: &'static Field) -> Labels {
@@ -456,7 +529,6 @@ fn labels(parent: &'static Block, field: &'static Field) -> Labels {
             None if parent.name == "Task" && field.hcl == "scaling" => Labels::One("name"),
             None => Labels::None,
         },
-        Kind::Free => Labels::Any,
         _ => Labels::None,
     }
 }

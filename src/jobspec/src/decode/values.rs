@@ -3,7 +3,7 @@
 use super::Decoder;
 use crate::duration;
 use crate::object::Object;
-use crate::schema::{Field, Kind};
+use crate::schema::{Field, Kind, Width};
 use hcl::{Body, Range, Type};
 use serde_json::{Map, Value};
 
@@ -15,16 +15,25 @@ impl Decoder<'_> {
     pub(super) fn value(&mut self, field: &Field, value: &hcl::Value, range: &Range) -> Option<Value> {
         if value.is_null() {
             let single = matches!(field.kind, Kind::String | Kind::Int | Kind::Uint | Kind::Bool);
-            if single && !field.pointer && !field.json.is_empty() {
+            if matches!(field.kind, Kind::Duration) {
+                let detail = "Unsuitable value: expected a string but found null";
+                self.report(SUMMARY, detail, range.clone());
+            } else if single && !field.pointer && !field.json.is_empty() {
                 self.report(SUMMARY, NULL, range.clone());
             }
             return None;
         }
-        self.converted(field.kind, value, range)
+        self.converted(field.kind, field.width, value, range)
     }
 
-    fn converted(&mut self, kind: Kind, value: &hcl::Value, range: &Range) -> Option<Value> {
-        match convert(kind, value) {
+    fn converted(
+        &mut self,
+        kind: Kind,
+        width: Width,
+        value: &hcl::Value,
+        range: &Range,
+    ) -> Option<Value> {
+        match convert(kind, width, value) {
             Ok(value) => Some(value),
             Err(detail) => {
                 self.report(SUMMARY, detail, range.clone());
@@ -85,7 +94,7 @@ impl Decoder<'_> {
         for attribute in &body.attributes {
             if attribute.value.is_null() && matches!(item, Kind::String) {
                 self.report(SUMMARY, NULL, attribute.value_range.clone());
-            } else if let Some(value) = self.converted(item, &attribute.value, &attribute.value_range) {
+            } else if let Some(value) = self.converted(item, Width::Whole, &attribute.value, &attribute.value_range) {
                 map.insert(attribute.name.clone(), value);
             }
         }
@@ -93,6 +102,7 @@ impl Decoder<'_> {
         for block in &body.blocks {
             self.converted(
                 item,
+                Width::Whole,
                 &hcl::Value::Tuple(vec![hcl::Value::Object(Default::default())]),
                 &block.open_range,
             );
@@ -101,7 +111,7 @@ impl Decoder<'_> {
     }
 }
 
-fn convert(kind: Kind, value: &hcl::Value) -> Result<Value, String> {
+fn convert(kind: Kind, width: Width, value: &hcl::Value) -> Result<Value, String> {
     if !value.is_wholly_known() {
         return Err("Unsuitable value: value must be known".into());
     }
@@ -121,10 +131,8 @@ fn convert(kind: Kind, value: &hcl::Value) -> Result<Value, String> {
     };
     let converted = value.clone().convert(&wanted).map_err(|error| format!("Unsuitable value: {error}"))?;
     match (kind, &converted) {
-        (Kind::Int, hcl::Value::Number(_)) => {
-            whole(&converted, "-9223372036854775808 and 9223372036854775807", i64::MIN)
-        }
-        (Kind::Uint, hcl::Value::Number(_)) => whole(&converted, "0 and 18446744073709551615", 0),
+        (Kind::Int, hcl::Value::Number(_)) => whole(&converted, width, true),
+        (Kind::Uint, hcl::Value::Number(_)) => whole(&converted, width, false),
         (Kind::Strings, hcl::Value::List(_, items)) => {
             if items.iter().any(hcl::Value::is_null) {
                 return Err(NULL.into());
@@ -132,7 +140,7 @@ fn convert(kind: Kind, value: &hcl::Value) -> Result<Value, String> {
             Ok(converted.to_json())
         }
         (Kind::Ints, hcl::Value::List(_, items)) => {
-            let items = items.iter().map(|item| whole(item, "0 and 65535", 0));
+            let items = items.iter().map(|item| whole(item, Width::Uint16, false));
             items.collect::<Result<Vec<_>, _>>().map(Value::Array)
         }
         (Kind::StringMap, hcl::Value::Map(_, members)) if members.values().any(hcl::Value::is_null) => {
@@ -142,11 +150,14 @@ fn convert(kind: Kind, value: &hcl::Value) -> Result<Value, String> {
     }
 }
 
-fn whole(value: &hcl::Value, between: &str, least: i64) -> Result<Value, String> {
+fn whole(value: &hcl::Value, width: Width, signed: bool) -> Result<Value, String> {
     let json = value.to_json();
-    let fits = json.as_i64().is_some_and(|number| number >= least) || (least == 0 && json.as_u64().is_some());
-    let problem = || format!("Unsuitable value: value must be a whole number, between {between}");
-    if fits { Ok(json) } else { Err(problem()) }
+    if json.as_number().is_some_and(|number| width.holds(signed, number)) {
+        return Ok(json);
+    }
+    let (least, most, _) = width.bounds(signed);
+    let inclusive = if least == 0 { " inclusive" } else { "" };
+    Err(format!("Unsuitable value: value must be a whole number, between {least} and {most}{inclusive}"))
 }
 
 fn convert_duration(value: &hcl::Value) -> Result<Value, String> {
@@ -154,7 +165,7 @@ fn convert_duration(value: &hcl::Value) -> Result<Value, String> {
         hcl::Value::String(text) => duration::parse(text)
             .map(Value::from)
             .map_err(|error| format!("Unsuitable duration value: {error}")),
-        hcl::Value::Number(_) => whole(value, "-9223372036854775808 and 9223372036854775807", i64::MIN),
+        hcl::Value::Number(_) => whole(value, Width::Whole, true),
         other => Err(format!("Unsuitable value: expected a string but found {}", other.friendly_type())),
     }
 }
@@ -164,7 +175,8 @@ fn convert_duration(value: &hcl::Value) -> Result<Value, String> {
 pub(super) fn free(body: &Body) -> Object {
     let mut map = Map::with_capacity(body.attributes.len() + body.blocks.len());
     for attribute in &body.attributes {
-        let value = attribute.value.to_json();
+        let mut value = attribute.value.to_json();
+        lose_precision(&mut value);
         map.insert(attribute.name.clone(), if attribute.is_object { vec![value].into() } else { value });
     }
     let mut blocks: Vec<(&str, Vec<Value>)> = Vec::new();
@@ -180,4 +192,18 @@ pub(super) fn free(body: &Body) -> Object {
     }
     map.extend(blocks.into_iter().map(|(kind, list)| (kind.to_owned(), Value::Array(list))));
     map
+}
+
+/// What is no number of 64 bits with a sign is a floating point number to whoever reads such a body.
+fn lose_precision(value: &mut Value) {
+    match value {
+        Value::Number(number) if !number.is_i64() => {
+            if let Some(float) = number.as_f64().and_then(serde_json::Number::from_f64) {
+                *number = float;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(lose_precision),
+        Value::Object(members) => members.values_mut().for_each(lose_precision),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

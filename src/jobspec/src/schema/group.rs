@@ -2,8 +2,8 @@
 
 use super::job::{AFFINITY, CONSTRAINT, SPREAD};
 use super::service::{CONSUL, SERVICE};
-use super::task::{TASK, VAULT};
-use super::{Block, Field, Kind};
+use super::task::{SECRET, TASK, VAULT};
+use super::{Block, Field, Kind, Width};
 
 pub(super) static GROUP: Block = Block::new(
     "TaskGroup",
@@ -95,6 +95,7 @@ pub(super) static GROUP: Block = Block::new(
         )
         .pointer(),
         Field::new("vault", "", Kind::Block(&VAULT), "Base of every task's `vault`."),
+        Field::new("secret", "", Kind::Blocks(&SECRET), "Secrets for every task."),
     ],
 );
 
@@ -283,8 +284,13 @@ pub(super) static NETWORK: Block = Block::new(
         Field::new("cidr", "CIDR", Kind::String, "Set by the node.").hidden(),
         Field::new("ip", "IP", Kind::String, "Set by the node.").hidden(),
         Field::new("dns", "DNS", Kind::Block(&DNS), "Name service inside the network."),
-        Field::new("", "ReservedPorts", Kind::Blocks(&PORT), "Ports with a fixed number (`static`).")
-            .shown_as("Static Port"),
+        Field::new(
+            "reserved_ports",
+            "ReservedPorts",
+            Kind::Blocks(&PORT),
+            "Ports with a fixed number; those of `port` with `static` take their place.",
+        )
+        .shown_as("Static Port"),
         Field::new("port", "DynamicPorts", Kind::Blocks(&PORT), "A port, by label.").shown_as("Dynamic Port"),
         Field::new("hostname", "Hostname", Kind::String, "Host name inside the network."),
         Field::new("mbits", "MBits", Kind::Int, "Without effect.").hidden().pointer(),
@@ -380,8 +386,8 @@ pub(super) static SCALING: Block = Block::new(
             .computed("`horizontal` in a group"),
         Field::new("", "Target", Kind::StringMap, "What is scaled.").hidden(),
         Field::new("policy", "Policy", Kind::Free, "For the autoscaler."),
-        Field::new("min", "Min", Kind::Int, "Smallest count.").pointer().computed("the group's `count`"),
-        Field::new("max", "Max", Kind::Int, "Largest count.").pointer(),
+        Field::new("min", "Min", Kind::Int, "Smallest count.").width(Width::Int64).pointer().computed("the group's `count`"),
+        Field::new("max", "Max", Kind::Int, "Largest count.").width(Width::Int64).pointer(),
         Field::new("enabled", "Enabled", Kind::Bool, "The autoscaler may act.").pointer().computed("true"),
         Field::new("", "CreateIndex", Kind::Uint, "Set by the server.").hidden(),
         Field::new("", "ModifyIndex", Kind::Uint, "Set by the server.").hidden(),

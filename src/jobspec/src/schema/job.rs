@@ -2,7 +2,7 @@
 
 use super::group::{GROUP, MIGRATE, RESCHEDULE, UPDATE};
 use super::task::{SECRET, TASK, VAULT};
-use super::{Block, Field, Kind};
+use super::{Block, Field, Kind, Width};
 
 /// `job`.
 pub static JOB: Block = Block::new(
@@ -154,6 +154,7 @@ pub(super) static AFFINITY: Block = Block::new(
         Field::new("operator", "Operand", Kind::String, "As in `constraint`, without the distinct ones.")
             .computed("`=`"),
         Field::new("weight", "Weight", Kind::Int, "From -100 (avoid) to 100 (prefer), not 0.")
+            .width(Width::Int8)
             .pointer()
             .int(50),
         Field::new("version", "", Kind::String, "Short for the operator `version`."),
@@ -171,6 +172,7 @@ pub(super) static SPREAD: Block = Block::new(
     &[
         Field::new("attribute", "Attribute", Kind::String, "Attribute whose values to spread over."),
         Field::new("weight", "Weight", Kind::Int, "Importance beside other spreads, up to 100.")
+            .width(Width::Int8)
             .pointer()
             .int(50),
         Field::new(
@@ -188,7 +190,7 @@ static SPREAD_TARGET: Block = Block::new(
     "The share of one value.",
     &[
         Field::new("value", "Value", Kind::String, "The value; the block's label.").label(),
-        Field::new("percent", "Percent", Kind::Uint, "Its share, in percent."),
+        Field::new("percent", "Percent", Kind::Uint, "Its share, in percent.").width(Width::Uint8),
     ],
 );
 

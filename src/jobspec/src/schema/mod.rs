@@ -53,6 +53,10 @@ pub struct Field {
     pub omit_null: bool,
     /// Which forms a map has in a job file.
     pub map_form: MapForm,
+    /// How large a whole number may be.
+    pub width: Width,
+    /// A block without it is refused.
+    pub required: bool,
     /// How a plan shows it.
     pub diff: Diff,
     /// One line for the reference.
@@ -103,6 +107,48 @@ pub enum Kind {
     Blocks(&'static Block),
     /// Labelled blocks, keyed by their label in JSON.
     BlockMap(&'static Block),
+}
+
+/// How large a whole number may be: the API's types.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Width {
+    /// 64 bits, with or without a sign as the kind says.
+    Whole,
+    /// 64 bits with a sign, and called so.
+    Int64,
+    /// 8 bits with a sign.
+    Int8,
+    /// 8 bits without a sign.
+    Uint8,
+    /// 16 bits without a sign.
+    Uint16,
+    /// 32 bits without a sign.
+    Uint32,
+}
+
+impl Width {
+    /// The smallest and the largest number, and the type's name in the API.
+    pub(crate) fn bounds(self, signed: bool) -> (i64, u64, &'static str) {
+        match self {
+            Width::Whole if signed => (i64::MIN, i64::MAX as u64, "int"),
+            Width::Whole => (0, u64::MAX, "uint64"),
+            Width::Int64 => (i64::MIN, i64::MAX as u64, "int64"),
+            Width::Int8 => (i8::MIN.into(), i8::MAX as u64, "int8"),
+            Width::Uint8 => (0, u8::MAX.into(), "uint8"),
+            Width::Uint16 => (0, u16::MAX.into(), "uint16"),
+            Width::Uint32 => (0, u32::MAX.into(), "uint32"),
+        }
+    }
+
+    /// Whether a number of JSON is one of these.
+    pub(crate) fn holds(self, signed: bool, number: &serde_json::Number) -> bool {
+        let (least, most, _) = self.bounds(signed);
+        match (number.as_i64(), number.as_u64()) {
+            (Some(negative), None) => negative >= least,
+            (_, Some(positive)) => positive <= most,
+            (None, None) => false,
+        }
+    }
 }
 
 /// What stands for an unset field after canonicalisation.
@@ -195,6 +241,8 @@ impl Field {
             label: false,
             omit_null: false,
             map_form: MapForm::Block,
+            width: Width::Whole,
+            required: false,
             diff: Diff::Shown,
             doc,
         }
@@ -252,6 +300,16 @@ impl Field {
 
     const fn label(mut self) -> Self {
         self.label = true;
+        self
+    }
+
+    const fn width(mut self, width: Width) -> Self {
+        self.width = width;
+        self
+    }
+
+    const fn required(mut self) -> Self {
+        self.required = true;
         self
     }
 

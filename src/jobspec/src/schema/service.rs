@@ -1,7 +1,7 @@
 //! Services, their checks, and Consul Connect.
 
 use super::task::{IDENTITY, LOGS, RESOURCES};
-use super::{Block, Field, Kind};
+use super::{Block, Field, Kind, Width};
 
 pub(super) static CONSUL: Block = Block::new(
     "Consul",
@@ -138,7 +138,7 @@ static CHECK_RESTART: Block = Block::new(
         Field::new("limit", "Limit", Kind::Int, "Failures in a row before a restart; 0 is never."),
         Field::new("grace", "Grace", Kind::Duration, "Time after a start in which failures do not count.")
             .pointer()
-            .seconds(1),
+            .computed("1s"),
         Field::new("ignore_warnings", "IgnoreWarnings", Kind::Bool, "A warning is not a failure."),
     ],
 );
@@ -207,7 +207,7 @@ static SIDECAR_TASK: Block = Block::new(
             .seconds(5),
         Field::new("logs", "LogConfig", Kind::Block(&LOGS), "How its output is kept.")
             .computed("as a task's"),
-        Field::new("", "Identities", Kind::Blocks(&IDENTITY), "Workload identities.").shown_as("Identity"),
+        Field::new("identity", "Identities", Kind::Blocks(&IDENTITY), "Workload identities.").shown_as("Identity"),
         Field::new("shutdown_delay", "ShutdownDelay", Kind::Duration, "Wait before stopping.")
             .nullable()
             .int(0),
@@ -292,7 +292,8 @@ static TRANSPARENT_PROXY: Block = Block::new(
     "All traffic of the group goes through the proxy.",
     &[
         Field::new("uid", "UID", Kind::String, "User of the proxy."),
-        Field::new("outbound_port", "OutboundPort", Kind::Uint, "Port of the proxy for outgoing traffic."),
+        Field::new("outbound_port", "OutboundPort", Kind::Uint, "Port of the proxy for outgoing traffic.")
+            .width(Width::Uint16),
         Field::new(
             "exclude_inbound_ports",
             "ExcludeInboundPorts",
@@ -434,8 +435,11 @@ static INGRESS_SERVICE: Block = Block::new(
             Kind::Block(&HEADER_CHANGES),
             "Changes of response headers.",
         ),
-        Field::new("max_connections", "MaxConnections", Kind::Uint, "Most connections.").nullable(),
+        Field::new("max_connections", "MaxConnections", Kind::Uint, "Most connections.")
+            .width(Width::Uint32)
+            .nullable(),
         Field::new("max_pending_requests", "MaxPendingRequests", Kind::Uint, "Most requests that wait.")
+            .width(Width::Uint32)
             .nullable(),
         Field::new(
             "max_concurrent_requests",
@@ -443,6 +447,7 @@ static INGRESS_SERVICE: Block = Block::new(
             Kind::Uint,
             "Most requests at the same time.",
         )
+        .width(Width::Uint32)
         .nullable(),
     ],
 );

@@ -94,7 +94,7 @@ static LIFECYCLE: Block = Block::new(
     "TaskLifecycle",
     "When a task runs beside the main tasks.",
     &[
-        Field::new("hook", "Hook", Kind::String, "`prestart`, `poststart` or `poststop`."),
+        Field::new("hook", "Hook", Kind::String, "`prestart`, `poststart` or `poststop`.").required(),
         Field::new("sidecar", "Sidecar", Kind::Bool, "It keeps running beside them."),
     ],
 );
@@ -300,8 +300,8 @@ pub(super) static VOLUME_MOUNT: Block = Block::new(
     "VolumeMount",
     "Mounts a volume of the group into the task.",
     &[
-        Field::new("volume", "Volume", Kind::String, "The volume's name.").pointer().text(""),
-        Field::new("destination", "Destination", Kind::String, "Where it appears.").pointer().text(""),
+        Field::new("volume", "Volume", Kind::String, "The volume's name.").pointer(),
+        Field::new("destination", "Destination", Kind::String, "Where it appears.").pointer(),
         Field::new("read_only", "ReadOnly", Kind::Bool, "The task may not write.").pointer().bool(false),
         Field::new(
             "propagation_mode",
@@ -379,7 +379,7 @@ static ACTION: Block = Block::new(
     "A command that users may run in the task.",
     &[
         Field::new("name", "Name", Kind::String, "Name of the action; the block's label.").label(),
-        Field::new("command", "Command", Kind::String, "Program."),
+        Field::new("command", "Command", Kind::String, "Program.").required(),
         Field::new("args", "Args", Kind::Strings, "Its arguments."),
     ],
 );
