@@ -298,8 +298,7 @@ impl Evaluator<'_> {
     fn dynamic_labels(&mut self, labels: Option<&Expr>, scope: &Scope<'_>) -> Option<Vec<(String, Range)>> {
         let Some(expr) = labels else { return Some(Vec::new()) };
         let ExprKind::Tuple(items) = &expr.kind else { return None };
-        let each: Vec<(Value, &Expr)> =
-            items.iter().map(|item| (self.eval(item, scope), item)).collect();
+        let each: Vec<(Value, &Expr)> = items.iter().map(|item| (self.eval(item, scope), item)).collect();
         let mut texts = Vec::new();
         for (value, expr) in each {
             match value.convert(&Type::String) {

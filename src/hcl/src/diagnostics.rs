@@ -202,8 +202,10 @@ fn window(line: &str, start: usize) -> (bool, &str, usize) {
 pub fn similar_name<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Three changed letters make another word more often than a slip.
     const DISTANCE_MAX: usize = 2;
+    let length = wrong.chars().count();
     known
         .into_iter()
+        .filter(|name| name.chars().count().abs_diff(length) <= DISTANCE_MAX)
         .map(|name| (distance(wrong, name), name))
         .filter(|(d, _)| *d <= DISTANCE_MAX)
         .min_by_key(|(d, _)| *d)

@@ -403,11 +403,7 @@ impl<'a> Evaluator<'a> {
 
     fn call(&mut self, call: &Call, span: Span, scope: &Scope<'_>) -> Value {
         if self.undeclared != Undeclared::Runtime {
-            return self.report(
-                "Function calls not allowed",
-                "Functions may not be called here.",
-                span,
-            );
+            return self.report("Function calls not allowed", "Functions may not be called here.", span);
         }
         match call.name.as_str() {
             "try" => return self.call_try(call, scope),

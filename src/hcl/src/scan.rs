@@ -101,11 +101,20 @@ struct Scanner<'s> {
     at: Position,
     modes: Vec<Mode>,
     tokens: Vec<Token>,
+    /// No comment that begins with `/*` ends any more: one look to the end of the text is enough.
+    comments_stay_open: bool,
 }
 
 impl<'s> Scanner<'s> {
     fn new(text: &'s str, start: Position, mode: Mode) -> Scanner<'s> {
-        Scanner { text, offset: 0, at: start, modes: vec![mode], tokens: Vec::new() }
+        Scanner {
+            text,
+            offset: 0,
+            at: start,
+            modes: vec![mode],
+            tokens: Vec::new(),
+            comments_stay_open: false,
+        }
     }
 
     fn run(mut self) -> Vec<Token> {
@@ -164,10 +173,13 @@ impl<'s> Scanner<'s> {
             b'\r' if rest.starts_with("\r\n") => self.take(Kind::Newline, 2),
             b'#' => self.take(Kind::Comment, line_length(rest)),
             b'/' if rest.starts_with("//") => self.take(Kind::Comment, line_length(rest)),
-            b'/' if rest.starts_with("/*") && rest[2..].contains("*/") => {
-                let length = rest[2..].find("*/").map_or(rest.len(), |end| end + 4);
-                self.take(Kind::Comment, length);
-            }
+            b'/' if !self.comments_stay_open && rest.starts_with("/*") => match rest[2..].find("*/") {
+                Some(end) => self.take(Kind::Comment, end + 4),
+                None => {
+                    self.comments_stay_open = true;
+                    self.operator();
+                }
+            },
             b'0'..=b'9' => self.take(Kind::Number, number_length(rest)),
             b'"' => {
                 self.take(Kind::OpenQuote, 1);

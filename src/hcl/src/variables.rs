@@ -482,6 +482,43 @@ impl Assignments {
     }
 }
 
+/// Things that need each other, in an order in which each comes after those that it needs.
+struct Order {
+    /// How many others each one still waits for.
+    missing: Vec<usize>,
+    /// Which ones wait for it.
+    waiting: Vec<Vec<usize>>,
+    ready: BTreeSet<usize>,
+    open: BTreeSet<usize>,
+}
+
+impl Order {
+    fn new(needs: impl Iterator<Item = Vec<usize>>) -> Order {
+        let needs: Vec<Vec<usize>> = needs.collect();
+        let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); needs.len()];
+        for (index, needed) in needs.iter().enumerate() {
+            needed.iter().for_each(|needed| waiting[*needed].push(index));
+        }
+        let missing: Vec<usize> = needs.iter().map(Vec::len).collect();
+        let ready = (0..missing.len()).filter(|index| missing[*index] == 0).collect();
+        Order { ready, open: (0..missing.len()).collect(), missing, waiting }
+    }
+
+    /// The next one, and whether it stands in a circle: then it comes although something that it needs did not.
+    fn next(&mut self) -> Option<(usize, bool)> {
+        let next = self.ready.pop_first();
+        let index = next.or_else(|| self.open.first().copied())?;
+        self.open.remove(&index);
+        for dependent in std::mem::take(&mut self.waiting[index]) {
+            self.missing[dependent] -= 1;
+            if self.missing[dependent] == 0 && self.open.contains(&dependent) {
+                self.ready.insert(dependent);
+            }
+        }
+        Some((index, next.is_none()))
+    }
+}
+
 /// Evaluates `locals` in an order in which each finds those that it refers to.
 pub(crate) fn locals(
     all: Vec<(Source, AttributeSyntax)>,
@@ -499,19 +536,20 @@ pub(crate) fn locals(
         pending.insert(attribute.name, (source, attribute.expr, needs));
     }
     let mut problems = Vec::new();
-    let mut values: BTreeMap<String, Value> = BTreeMap::new();
     names.insert("local".to_string(), Value::object([]));
-    while !pending.is_empty() {
-        let ready =
-            pending.iter().position(|(_, (_, _, needs))| needs.iter().all(|n| !pending.contains_key(n)));
-        let circle = ready.is_none();
-        let Some((name, (source, expr, _))) = pending.shift_remove_index(ready.unwrap_or(0)) else { break };
-        let mut evaluator = Evaluator::new(&source, functions, Undeclared::Runtime, budget);
-        let value = evaluator.eval(&expr, &Scope::root(names));
+    let mut order = Order::new(
+        pending
+            .values()
+            .map(|(_, _, needs)| needs.iter().filter_map(|name| pending.get_index_of(name)).collect()),
+    );
+    while let Some((index, circle)) = order.next() {
+        let Some((name, (source, expr, _))) = pending.get_index(index) else { break };
+        let mut evaluator = Evaluator::new(source, functions, Undeclared::Runtime, budget);
+        let value = evaluator.eval(expr, &Scope::root(names));
         let mut found = std::mem::take(&mut evaluator.problems);
         if circle {
             // One of them says enough, and the others would only repeat it.
-            pending.clear();
+            order = Order::new(std::iter::empty());
             if let Some(problem) = found.first_mut() {
                 problem.suggestion = Some(
                     format!("local.{name} needs itself, directly or through others: break the circle").into(),
@@ -519,11 +557,8 @@ pub(crate) fn locals(
             }
         }
         problems.extend(found);
-        values.insert(name.clone(), value);
-        if let Some(Value::Object(members)) = names.get_mut("local")
-            && let Some(value) = values.remove(&name)
-        {
-            members.insert(name, value);
+        if let Some(Value::Object(members)) = names.get_mut("local") {
+            members.insert(name.clone(), value);
         }
     }
     problems

@@ -201,6 +201,45 @@ fn several_failing_expressions_are_reported_at_once() {
     assert_eq!(error.list[0].suggestion.as_deref(), Some("call \"upper\""));
 }
 
+#[test]
+fn messages_point_at_the_part_of_an_expression_that_hcl_calls_its_start() {
+    for (text, wanted) in [
+        ("variables {\n  a = { b = c.d }\n}\n", "input.hcl:2,13-14: Variables not allowed;"),
+        ("variables {\n  a = [upper(\"x\")]\n}\n", "input.hcl:2,8-18: Function calls not allowed;"),
+        ("locals {\n  a = 1\n  b {}\n}\n", "input.hcl:3,3-4: Unexpected \"b\" block;"),
+        ("job \"j\" {\n  a = true.b\n}\n", "input.hcl:2,11-13: Unsupported attribute;"),
+    ] {
+        let error = evaluate(&inputs(text)).expect_err(text).to_string();
+        assert!(error.starts_with(wanted), "{text}: {error}");
+    }
+    for (expression, wanted) in [
+        ("[1][*]", "10-13"),
+        ("[1].*.a", "10-12"),
+        ("([1, 2])", "8-9"),
+        ("f([1])[b]", "13-14"),
+        ("{ a = 1 }.a", "7-18"),
+        ("%{ for x in [1] }a%{ endfor }", "8-25"),
+    ] {
+        let expression =
+            if expression.starts_with('%') { format!("\"{expression}\"") } else { expression.to_owned() };
+        let evaluation = hcl::evaluate_partly(&inputs(&format!("job \"j\" {{\n  v = {expression}\n}}\n")));
+        let body = evaluation.body.expect("a readable text");
+        let range = &body.blocks[0].body.attribute("v").expect("it was assigned").value_range;
+        assert_eq!(format!("{range}"), format!("input.hcl:2,{wanted}"), "{expression}");
+    }
+}
+
+#[test]
+fn locals_are_computed_in_the_order_of_their_needs() {
+    let chain: String = (0..3000).map(|i| format!("a{i} = local.a{}\n", i + 1)).collect();
+    let text = format!("locals {{\n{chain}a3000 = 7\n}}\njob \"j\" {{\n v = local.a0\n}}\n");
+    let body = evaluate(&inputs(&text)).expect("a chain is no circle");
+    assert_eq!(body.blocks[0].body.attribute("v").expect("v").value.to_json(), 7);
+    let text = "locals {\n a = local.b\n b = local.c\n c = local.b\n}\njob \"j\" {}\n";
+    let error = evaluate(&inputs(text)).expect_err("a circle").to_string();
+    assert!(error.starts_with("input.hcl:2,11-13: Unsupported attribute;"), "{error}");
+}
+
 #[derive(Debug)]
 struct Folder;
 

@@ -171,7 +171,9 @@ fn field(field: &'static Field, value: Value, path: &mut Path) -> Result<Value, 
             Ok(text.into())
         }
         (Kind::Strings, Value::Array(items)) => scalars(items, "string", Value::is_string, path),
-        (Kind::Ints, Value::Array(items)) => scalars(items, "uint16", |item| item.as_u64().is_some_and(|port| port <= u16::MAX.into()), path),
+        (Kind::Ints, Value::Array(items)) => {
+            scalars(items, "uint16", |item| item.as_u64().is_some_and(|port| port <= u16::MAX.into()), path)
+        }
         (Kind::StringMap, Value::Object(map)) => string_map(map, path),
         (Kind::StringListMap, Value::Object(map)) => {
             let lists = map.into_iter().map(|(name, list)| match list {

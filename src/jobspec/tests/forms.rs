@@ -137,3 +137,120 @@ fn old_files_are_still_read() {
     assert_eq!(network["ReservedPorts"][0]["Value"], 80);
     assert_eq!(task["Templates"][0]["EmbeddedTmpl"], "{{ key \"a\" }} ${A} ${NOMAD_PORT_http}\n");
 }
+
+fn group(inside: &str) -> Result<Value, String> {
+    let job = parse(&format!("job \"j\" {{ \n group \"g\" {{\n{inside}\n}}\n}}\n"))?;
+    Ok(job["TaskGroups"][0].clone())
+}
+
+#[test]
+fn secrets_come_to_a_task_from_its_group_and_its_job_behind_its_own() {
+    let secret = |name: &str| format!("secret \"{name}\" {{\n provider = \"nomad\"\n}}\n");
+    let job = parse(&format!(
+        "job \"j\" {{\n{}group \"g\" {{\n{}task \"t\" {{\n{}}}\n}}\n}}\n",
+        secret("of-job"),
+        secret("of-group"),
+        secret("own")
+    ));
+    let job = job.expect("a job");
+    let secrets = job["TaskGroups"][0]["Tasks"][0]["Secrets"].as_array().expect("secrets");
+    let names: Vec<_> = secrets.iter().map(|secret| secret["Name"].as_str().unwrap_or_default()).collect();
+    assert_eq!(names, ["own", "of-group", "of-job"]);
+}
+
+#[test]
+fn the_first_identity_without_a_name_is_the_task_s_own() {
+    let task =
+        task("identity {\n env = true\n}\nidentity {\n name = \"default\"\n}\nidentity {\n name = \"x\"\n}");
+    let task = task.expect("a task");
+    assert_eq!(task["Identity"]["Env"], true);
+    let names: Vec<_> = task["Identities"].as_array().expect("others").iter().map(|i| &i["Name"]).collect();
+    assert_eq!(names, ["default", "x"]);
+    assert_eq!(self::task("identity {}").expect("a task")["Identities"], json!([]));
+}
+
+#[test]
+fn numbers_keep_to_the_width_of_their_field() {
+    let out_of = |inside: &str| group(inside).expect_err(inside);
+    let problem = out_of("spread {\n weight = 128\n}");
+    assert_eq!(
+        problem,
+        "f:4,11-14: Unsuitable value type; Unsuitable value: value must be a whole number, between -128 and 127"
+    );
+    let problem = out_of("spread {\n target \"a\" {\n percent = 256\n }\n}");
+    assert_eq!(
+        problem,
+        "f:5,12-15: Unsuitable value type; Unsuitable value: value must be a whole number, between 0 and 255 inclusive"
+    );
+    assert!(group("spread {\n weight = -128\n target \"a\" {\n percent = 255\n }\n}").is_ok());
+    let wide = json!({ "TaskGroups": [{ "Spreads": [{ "Weight": 128 }] }] });
+    let problem = jobspec::normalise_json(wide).expect_err("too wide").to_string();
+    assert!(
+        problem.contains("cannot unmarshal number 128") && problem.ends_with("of type int8"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn what_is_required_is_missed_where_its_block_begins() {
+    assert_eq!(refused("lifecycle {\n}"), "f:4,11-11: Missing required argument");
+    assert_eq!(refused("action \"a\" {\n}"), "f:4,12-12: Missing required argument");
+    assert!(task("lifecycle {\n hook = \"prestart\"\n}\naction \"a\" {\n command = \"x\"\n}").is_ok());
+}
+
+#[test]
+fn labels_of_generated_blocks_are_those_that_their_kind_has() {
+    let generated = |kind: &str, labels: &str| {
+        let found = group(&format!("dynamic \"{kind}\" {{\n for_each = [1, 2]\n{labels}\n content {{}}\n}}"));
+        found.err().map(|problems| problems.split(';').next().unwrap_or_default().to_owned())
+    };
+    assert_eq!(generated("task", "labels = [\"a${task.value}\"]"), None);
+    assert_eq!(generated("constraint", ""), None);
+    // Told once, although there are two of them.
+    assert_eq!(generated("task", "").as_deref(), Some("f:3,16-16: Missing required argument"));
+    assert_eq!(generated("constraint", "labels = [\"a\"]").as_deref(), Some("f:5,1-7: Unsupported argument"));
+    assert_eq!(
+        generated("task", "labels = []").as_deref(),
+        Some("f:5,10-12: Insufficient dynamic block labels")
+    );
+    let several = generated("task", "labels = [\"a\", \"b\"]");
+    assert_eq!(several.as_deref(), Some("f:5,16-19: Extraneous dynamic block label"));
+    assert_eq!(generated("task", "labels = upper(\"a\")").as_deref(), Some("f:5,10-16: Invalid expression"));
+}
+
+#[test]
+fn only_the_first_of_several_single_blocks_is_looked_at() {
+    assert_eq!(refused("logs {\n}\nlogs {\n nothing = 1\n}"), "f:6,1-5: Duplicate logs block");
+    assert_eq!(refused("config \"label\" {\n}"), "f:4,8-15: Extraneous label for config");
+    // A group's `vault` is read in another way there: the last one counts.
+    let group =
+        group("vault {\n role = \"a\"\n}\nvault {\n role = \"b\"\n}\ntask \"t\" {}").expect("a group");
+    assert_eq!(group["Tasks"][0]["Vault"]["Role"], "b");
+}
+
+#[test]
+fn ports_may_be_reserved_under_their_own_name() {
+    let ports = |inside: &str| {
+        let group = group(&format!("network {{\n{inside}\n}}")).expect("a network");
+        let list = |key: &str| group["Networks"][0][key].as_array().map_or(0, Vec::len);
+        (list("ReservedPorts"), list("DynamicPorts"))
+    };
+    assert_eq!(ports("reserved_ports \"a\" {\n static = 80\n}"), (1, 0));
+    assert_eq!(ports("reserved_ports \"a\" {\n static = 80\n}\nport \"b\" {}"), (0, 1));
+    assert_eq!(ports("port \"a\" {\n static = 80\n}\nport \"b\" {}"), (1, 1));
+}
+
+#[test]
+fn the_canonical_form_leaves_to_the_job_what_groups_inherit() {
+    let mut job = parse("job \"j\" {\n migrate {\n max_parallel = 3\n}\n periodic {\n cron = \"@daily\"\n time_zone = \"\"\n}\n group \"g\" {\n service {\n meta {}\n check_restart {\n limit = 1\n}\n weights {\n passing = 5\n}\n}\n}\n}\n").expect("a job");
+    jobspec::canonicalise(&mut job);
+    assert_eq!(
+        job["Migrate"],
+        json!({ "MaxParallel": 3, "HealthCheck": null, "MinHealthyTime": null, "HealthyDeadline": null })
+    );
+    assert_eq!(job["TaskGroups"][0]["Migrate"]["HealthCheck"], "checks");
+    assert_eq!(job["Periodic"]["TimeZone"], "UTC");
+    let service = &job["TaskGroups"][0]["Services"][0];
+    assert_eq!((&service["Meta"], &service["CheckRestart"]["Grace"]), (&Value::Null, &Value::Null));
+    assert_eq!(service["Weights"], json!({ "Passing": 5, "Warning": 1 }));
+}

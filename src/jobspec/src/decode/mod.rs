@@ -9,6 +9,7 @@ use crate::shape;
 use hcl::{Body, Diagnostic, Range, similar_name};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// The blocks that a job file is made of, for [`hcl::Inputs::root_blocks`].
 pub const ROOT_BLOCKS: [hcl::RootBlock; 1] =
@@ -31,6 +32,9 @@ pub fn parse_hcl(inputs: &hcl::Inputs) -> Result<Value, hcl::Diagnostics> {
         Some(_) | None => Err(evaluation.diagnostics),
     }
 }
+
+/// Problems that are told. Who reads so many mends the first ones and asks again.
+const PROBLEMS_MAX: usize = 1000;
 
 #[derive(Default)]
 struct Decoder<'a> {
@@ -70,7 +74,13 @@ impl Read {
 
 impl<'a> Decoder<'a> {
     fn report(&mut self, summary: impl Into<String>, detail: impl Into<String>, range: Range) {
-        self.problems.push(Diagnostic::error(summary, detail, range));
+        if !self.full() {
+            self.problems.push(Diagnostic::error(summary, detail, range));
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
     }
 
     /// Reads the job of a file. That there is exactly one was seen to when the file was evaluated.
@@ -353,7 +363,7 @@ impl<'a> Decoder<'a> {
             }
         };
         let problem = Diagnostic::error(summary, detail, place);
-        if !self.problems.contains(&problem) {
+        if !self.full() && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
         false
@@ -375,8 +385,11 @@ impl<'a> Decoder<'a> {
             .collect();
         arguments.sort_unstable();
         blocks.sort_unstable();
-        let defined = |name: &&str| body.attributes.iter().any(|attribute| attribute.name == **name);
+        let mut defined: Option<BTreeSet<&str>> = None;
         for attribute in &body.attributes {
+            if self.full() {
+                return;
+            }
             let name = attribute.name.as_str();
             let field = block.hcl_field(name);
             // Maps may be written as arguments, which allows keys that are no names.
@@ -391,7 +404,10 @@ impl<'a> Decoder<'a> {
                 self.report("Extraneous JSON object property", detail, attribute.name_range.clone());
                 continue;
             }
-            let hint = match similar_name(name, arguments.iter().filter(|name| !defined(name)).copied()) {
+            let defined = defined
+                .get_or_insert_with(|| body.attributes.iter().map(|known| known.name.as_str()).collect());
+            let others = arguments.iter().filter(|name| !defined.contains(**name)).copied();
+            let hint = match similar_name(name, others) {
                 Some(known) => format!(" Did you mean {known:?}?"),
                 None if blocks.contains(&name) => {
                     format!(" Did you mean to define a block of type {name:?}?")
@@ -402,6 +418,9 @@ impl<'a> Decoder<'a> {
             self.report("Unsupported argument", detail, attribute.name_range.clone());
         }
         for inner in &body.blocks {
+            if self.full() {
+                return;
+            }
             let name = inner.kind.as_str();
             if blocks.contains(&name) {
                 continue;

@@ -26,13 +26,7 @@ impl Decoder<'_> {
         self.converted(field.kind, field.width, value, range)
     }
 
-    fn converted(
-        &mut self,
-        kind: Kind,
-        width: Width,
-        value: &hcl::Value,
-        range: &Range,
-    ) -> Option<Value> {
+    fn converted(&mut self, kind: Kind, width: Width, value: &hcl::Value, range: &Range) -> Option<Value> {
         match convert(kind, width, value) {
             Ok(value) => Some(value),
             Err(detail) => {
@@ -94,7 +88,9 @@ impl Decoder<'_> {
         for attribute in &body.attributes {
             if attribute.value.is_null() && matches!(item, Kind::String) {
                 self.report(SUMMARY, NULL, attribute.value_range.clone());
-            } else if let Some(value) = self.converted(item, Width::Whole, &attribute.value, &attribute.value_range) {
+            } else if let Some(value) =
+                self.converted(item, Width::Whole, &attribute.value, &attribute.value_range)
+            {
                 map.insert(attribute.name.clone(), value);
             }
         }

@@ -386,7 +386,10 @@ pub(super) static SCALING: Block = Block::new(
             .computed("`horizontal` in a group"),
         Field::new("", "Target", Kind::StringMap, "What is scaled.").hidden(),
         Field::new("policy", "Policy", Kind::Free, "For the autoscaler."),
-        Field::new("min", "Min", Kind::Int, "Smallest count.").width(Width::Int64).pointer().computed("the group's `count`"),
+        Field::new("min", "Min", Kind::Int, "Smallest count.")
+            .width(Width::Int64)
+            .pointer()
+            .computed("the group's `count`"),
         Field::new("max", "Max", Kind::Int, "Largest count.").width(Width::Int64).pointer(),
         Field::new("enabled", "Enabled", Kind::Bool, "The autoscaler may act.").pointer().computed("true"),
         Field::new("", "CreateIndex", Kind::Uint, "Set by the server.").hidden(),

@@ -207,7 +207,8 @@ static SIDECAR_TASK: Block = Block::new(
             .seconds(5),
         Field::new("logs", "LogConfig", Kind::Block(&LOGS), "How its output is kept.")
             .computed("as a task's"),
-        Field::new("identity", "Identities", Kind::Blocks(&IDENTITY), "Workload identities.").shown_as("Identity"),
+        Field::new("identity", "Identities", Kind::Blocks(&IDENTITY), "Workload identities.")
+            .shown_as("Identity"),
         Field::new("shutdown_delay", "ShutdownDelay", Kind::Duration, "Wait before stopping.")
             .nullable()
             .int(0),
