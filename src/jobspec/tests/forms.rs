@@ -35,7 +35,7 @@ fn what_a_driver_is_told_has_one_form_however_it_is_written() {
         ("mount {\n a = 1\n}\nmount {\n a = 2\n}", json!({ "mount": [{ "a": 1 }, { "a": 2 }] })),
         ("l \"x\" \"y\" {\n m = { a = 1 }\n}", json!({ "l": [{ "x": [{ "y": [{ "m": [{ "a": 1 }] }] }] }] })),
         ("v = null\nw = [1, \"a\", true, 1.5, null]", json!({ "w": [1, "a", true, 1.5, null] })),
-        ("v = 12345678901234567890", json!({ "v": 12345678901234567890.0 })),
+        ("v = 12345678901234567890", json!({ "v": 12345678901234567000_u64 })),
         // Nothing is known of the insides, so nothing is generated in them.
         (
             "dynamic \"mount\" {\n for_each = [\"a\"]\n content {\n source = mount.value\n }\n}",

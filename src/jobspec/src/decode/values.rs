@@ -194,8 +194,11 @@ pub(super) fn free(body: &Body) -> Object {
 fn lose_precision(value: &mut Value) {
     match value {
         Value::Number(number) if !number.is_i64() => {
-            if let Some(float) = number.as_f64().and_then(serde_json::Number::from_f64) {
-                *number = float;
+            let Some(float) = number.as_f64() else { return };
+            // Large whole numbers are written with all their digits there.
+            match float.to_string().parse::<u64>() {
+                Ok(digits) => *number = digits.into(),
+                Err(_) => serde_json::Number::from_f64(float).into_iter().for_each(|float| *number = float),
             }
         }
         Value::Array(items) => items.iter_mut().for_each(lose_precision),
