@@ -96,9 +96,9 @@ pub struct Dynamic {
 /// Blocks that one `dynamic` block may give. A job with more tasks than this is one that went wrong.
 const EXPANSIONS_MAX: usize = 10_000;
 
-/// What an empty generated block is counted as, in bytes: its places, and what its decoder makes of it. Some forty
+/// What an empty generated block is counted as, in bytes: its places, and what its decoder makes of it. Some sixty
 /// thousand of them use the limit up.
-const BLOCK_WEIGHT: u64 = 3072;
+const BLOCK_WEIGHT: u64 = 2048;
 
 impl Evaluator<'_> {
     pub(crate) fn body(&mut self, syntax: &BodySyntax, scope: &Scope<'_>, dynamic: bool) -> Body {
