@@ -1,10 +1,6 @@
 //! Coming, being met, coming back, and leaving.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use bytes::{BufMut, Bytes};
 use rand::RngExt;
@@ -49,8 +45,12 @@ const RETURN_RUSH: Duration = Duration::from_secs(10);
 /// Lives that are set aside by one write to disk.
 const LIVES_RESERVED: u64 = 32;
 
-/// New lives in one minute. Two agents with one id would else outbid each other for ever.
-const RENEWALS_MAX: usize = 10;
+/// New lives at once. When a link that was clogged comes free, old news of our end comes by the dozen.
+const RENEWALS_MAX: u32 = 10;
+
+/// Time in which one more new life may be begun. Two agents with one id would else outbid each other as fast as they can; who
+/// has used up its lives is still heard again this soon.
+const RENEWAL_PERIOD: Duration = Duration::from_secs(2);
 
 /// Highest life that a stranger's word makes us go beyond. Nobody gets there by restarting; who says so lies, and would
 /// use up the numbers.
@@ -73,7 +73,8 @@ pub(crate) struct Contact {
     next_seed: usize,
     seeds_checked_at: Duration,
     welcomed: bool,
-    renewals: VecDeque<Duration>,
+    /// When all the lives that were begun will have had their period each.
+    renewed_until: Duration,
     returned_at: Option<Duration>,
     reserved: Incarnation,
     doubled_at: Option<Duration>,
@@ -220,17 +221,16 @@ impl Gossip {
 
     /// Begins a life above `over`, at once, and tells it.
     pub(crate) fn renew_beyond(&mut self, over: Incarnation) {
-        let minute_ago = self.now.saturating_sub(Duration::from_secs(60));
-        self.contact.renewals.retain(|at| *at >= minute_ago);
+        let renewed_until = self.contact.renewed_until.max(self.now) + RENEWAL_PERIOD;
         let is_believable = over.0 <= self.life.0.saturating_add(LIFE_BELIEVED_MAX);
         if mutants::on!("gossip-never-refutes")
             || self.phase != Phase::Present
-            || self.contact.renewals.len() >= RENEWALS_MAX
+            || renewed_until > self.now + RENEWAL_PERIOD * RENEWALS_MAX
             || !is_believable
         {
             return;
         }
-        self.contact.renewals.push_back(self.now);
+        self.contact.renewed_until = renewed_until;
         self.counters.renewals += 1;
         let was_outdated = over > self.life;
         self.life = Incarnation(self.life.max(over).0.saturating_add(1));
