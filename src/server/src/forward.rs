@@ -90,12 +90,16 @@ impl Inner {
 
     /// Has a command agreed on if this server leads.
     pub async fn propose(&self, command: Bytes) -> Result<(u64, Submitted), SubmitError> {
+        if *self.raft.leadership().borrow() == raft::Leadership::Stopped {
+            return Err(SubmitError::Unavailable("server is stopping".to_owned()));
+        }
         match self.raft.propose(command).await {
             Ok((entry, Ok((index, outcome)))) => Ok((entry, Submitted { index, outcome })),
             Ok((_, Err(refusal))) => Err(SubmitError::Refused(refusal)),
             Err(ProposeError::NotLeader { .. }) => Err(SubmitError::NotLeader),
-            Err(ProposeError::Unknown) => Err(SubmitError::Unknown),
-            Err(error) => Err(SubmitError::Unavailable(error.to_string())),
+            // Who stops after it has sent an entry out does not know what the others make of it.
+            Err(ProposeError::Unknown | ProposeError::Stopped { .. }) => Err(SubmitError::Unknown),
+            Err(error @ ProposeError::TooLarge { .. }) => Err(SubmitError::Unavailable(error.to_string())),
         }
     }
 
