@@ -178,7 +178,11 @@ impl Asked {
 
     async fn ask(&mut self, api: &Api, origin: Origin, attempt: u32) -> Answer {
         let hops = hops_of(&self.parts.headers);
-        let (asked_before, is_final) = way_of(&self.parts.headers);
+        // Of a user's request these headers are what this agent noted for whom it asked before.
+        let (asked_before, is_final) = match origin {
+            Origin::Agent => way_of(&self.parts.headers),
+            Origin::User => (0, false),
+        };
         let attempt = attempt.max(asked_before);
         let subject = routes::Asking {
             path: &self.path,

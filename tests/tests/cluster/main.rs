@@ -1,6 +1,7 @@
 //! Regions of several agents, each the built binary: they find each other, agree, and go on when some of them die.
 
 mod certificates;
+mod hashes;
 mod operations;
 mod recorded;
 mod region;
@@ -30,6 +31,17 @@ fn a_region_forms_by_one_address_and_works_for_whoever_asks() {
     let running = asked.wait_for_all("web", "running", 2);
     for agent in region.agents() {
         assert_eq!(agent.allocations("web").len(), running.len(), "any agent answers");
+    }
+    running.iter().for_each(|alloc| assert!(region.pid_of(alloc) > 0));
+    // One server alone holds the session of a node; whoever is asked finds it.
+    for agent in region.agents() {
+        for alloc in &running {
+            let id = text(&alloc["ID"]);
+            let said = agent.command(&["alloc", "exec", "-task", "t", id, "echo", "heard"]);
+            assert_eq!(said.worked().trim(), "heard", "{} asked {}", agent.addr(), alloc["NodeName"]);
+            let logs = agent.command(&["alloc", "logs", id]).worked();
+            assert!(logs.trim().parse::<u32>().is_ok(), "the task's number: {logs}");
+        }
     }
     let members = asked.command(&["server", "members", "-all"]).worked();
     for name in ["s0", "s1", "s2", "c0", "c1"] {
