@@ -32,6 +32,7 @@ mod resolve;
 mod root_keys;
 mod service;
 mod snapshot;
+mod state_hashes;
 mod status;
 mod table;
 mod template;

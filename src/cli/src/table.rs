@@ -4,7 +4,7 @@ use crate::command::Command;
 
 /// Lists all commands by family.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
-    let families: [&'static [Command]; 23] = [
+    let families: [&'static [Command]; 24] = [
         crate::job::COMMANDS,
         crate::job::CHANGING,
         crate::node::COMMANDS,
@@ -16,6 +16,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         crate::cluster::COMMANDS,
         crate::join_token::COMMANDS,
         crate::operator::COMMANDS,
+        crate::state_hashes::COMMANDS,
         crate::snapshot::COMMANDS,
         crate::gossip::COMMANDS,
         crate::root_keys::COMMANDS,

@@ -5,7 +5,7 @@ use crate::{
     ByteStream, Client, Query, RawRequest, RequestError,
     types::{
         AutopilotConfig, AutopilotHealth, RaftConfiguration, SchedulerConfig, SchedulerConfigResponse,
-        SchedulerSetResponse,
+        SchedulerSetResponse, StateHashes,
     },
 };
 
@@ -59,6 +59,11 @@ impl Client {
     /// Lists who takes part in Raft.
     pub async fn raft_configuration(&self, stale: bool) -> Answer<RaftConfiguration> {
         Ok(self.get("/v1/operator/raft/configuration", &Query { stale, ..Query::default() }).await?.0)
+    }
+
+    /// Reads the hashes of its state that one server still has.
+    pub async fn state_hashes(&self, server: &str) -> Answer<StateHashes> {
+        Ok(self.get("/v1/operator/raft/hashes", &Query::default().with("server_id", server)).await?.0)
     }
 
     /// Takes a server out of Raft.

@@ -248,6 +248,11 @@ fn subject(path: &str, query: &Query, is_server: bool) -> Subject {
             Some(name) => Subject::Server(name.to_owned()),
             None => node(),
         },
+        // A server speaks of its own state, which is what it is asked for.
+        "/operator/raft/hashes" => match query.text("server_id") {
+            Some(name) => Subject::Server(name.to_owned()),
+            None => Subject::AnyServer,
+        },
         "/agent/join-token" | "/agent/join-tokens" | "/agent/join-settings" => Subject::Region,
         "/metrics" | "/regions" => Subject::Agent,
         _ if path.starts_with("/agent/join-token/") => Subject::Region,
@@ -291,6 +296,7 @@ mod tests {
         }
         assert_eq!(on_server("/agent/members", ""), Subject::Agent);
         assert_eq!(on_server("/agent/monitor", "server_id=leader"), Subject::Server("leader".to_owned()));
+        assert_eq!(on_server("/operator/raft/hashes", "server_id=s1"), Subject::Server("s1".to_owned()));
         assert_eq!(on_server("/jobs", ""), Subject::Region);
     }
 }

@@ -1,13 +1,13 @@
 //! `/v1/operator/raft/...`: who takes part in Raft.
 
-use api_types::{RaftConfiguration, RaftServer};
+use api_types::{RaftConfiguration, RaftServer, StateHash, StateHashes};
 use http::Method;
 use model::NodeId;
 use raft::{Members, Peer};
 use serde_json::json;
 use server::{GroupError, Server};
 
-use super::members::{raft_number, rpc_addr, server_id};
+use super::members::{member_name, raft_number, rpc_addr, server_id};
 use crate::{Api, Call, HttpError, Reply};
 
 /// The version of the protocol between servers that Nomad's tools expect.
@@ -21,10 +21,23 @@ pub(crate) async fn answer(api: &Api, call: &Call, verb: &str) -> Result<Reply, 
             call.query.wait()?;
             Reply::json(&RaftConfiguration { index: 0, servers: servers(api.require_server()?) })
         }
+        "hashes" => hashes(api, call),
         "peer" => remove_peer(api, call).await,
         "transfer-leadership" => transfer_leadership(api, call).await,
         _ => Err(HttpError::not_found("")),
     }
+}
+
+/// Answers `GET /v1/operator/raft/hashes`: the hashes of its state that a server still has, oldest first. Two servers agree
+/// on each index that both have; `server_id` names the one that is asked.
+fn hashes(api: &Api, call: &Call) -> Result<Reply, HttpError> {
+    call.require_read()?;
+    let server = api.require_server()?;
+    let hashes = server.raft().with_state(|machine| {
+        let window = machine.store().chain().window();
+        window.map(|(index, hash)| StateHash { hash: hash.to_string(), index }).collect()
+    });
+    Reply::json(&StateHashes { hashes, server: member_name(api, &server.raft().me().name) })
 }
 
 /// Lists who takes part.

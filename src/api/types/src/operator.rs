@@ -46,6 +46,16 @@ shape! {
         raft_protocol "RaftProtocol": String,
         voter "Voter": bool,
     }
+    /// Hashes of everything that one server has applied.
+    StateHashes {
+        hashes "Hashes": Vec<StateHash>,
+        server "Server": String,
+    }
+    /// The hash of everything up to one index.
+    StateHash {
+        hash "Hash": String,
+        index "Index": u64,
+    }
     /// A key of the region, without its secret.
     RootKeyMeta {
         algorithm "Algorithm": String,
