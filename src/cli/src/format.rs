@@ -27,6 +27,12 @@ pub fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
     align(&all, false)
 }
 
+/// Aligns rows of cells that have no header.
+pub fn lines<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let all: Vec<_> = rows.iter().map(AsRef::as_ref).collect();
+    align(&all, false)
+}
+
 fn align(rows: &[&[String]], mark_empty: bool) -> String {
     fn cell(text: &str, mark_empty: bool) -> &str {
         if text.is_empty() && mark_empty { NONE } else { text }

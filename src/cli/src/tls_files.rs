@@ -1,4 +1,4 @@
-//! Certificates of the users' own: `tls ca create`, `tls cert create`.
+//! Certificates of the users' own: `tls ca create`, `tls cert create`, and what shows them.
 
 use std::{
     fs,
@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tls::make::{self, AuthorityWish, LeafWish, Made, Subject};
+use tls::{
+    make::{self, AuthorityWish, LeafWish, Made, Subject},
+    read::{self, Certificate},
+};
 
 use crate::{
     command::{Command, Context, Failure, Outcome, command},
@@ -81,6 +84,8 @@ pub const COMMANDS: &[Command] = &[
         ],
         create_certificate
     ),
+    command!("tls ca info", "<CA file>", "Show what an authority's certificate says.", &[], authority_info),
+    command!("tls cert info", "<certificate file>", "Show what a certificate says.", &[], certificate_info),
 ];
 
 async fn create_authority(context: &Context) -> Outcome {
@@ -170,6 +175,41 @@ async fn create_certificate(context: &Context) -> Outcome {
     };
     context.console.out(&format!("==> {title} Certificate saved to: {certificate}"));
     context.console.out(&format!("==> {title} Certificate key saved to: {key}"));
+    Ok(0)
+}
+
+async fn authority_info(context: &Context) -> Outcome {
+    let certificate = shown(context)?;
+    let domains = ("Permitted DNS Domains", format!("[{}]", certificate.permitted_domains.join(" ")));
+    print(context, certificate, [domains])
+}
+
+async fn certificate_info(context: &Context) -> Outcome {
+    let certificate = shown(context)?;
+    let addresses: Vec<String> = certificate.ip_addresses.iter().map(IpAddr::to_string).collect();
+    let names = ("DNS Names", format!("[{}]", certificate.dns_names.join(" ")));
+    print(context, certificate, [names, ("IP Addresses", format!("[{}]", addresses.join(" ")))])
+}
+
+/// Reads the certificate that the call names.
+fn shown(context: &Context) -> Result<Certificate, Failure> {
+    let [file] = context.args.as_slice() else {
+        return Err(Failure::usage("This command takes one argument: <certificate file>"));
+    };
+    let text = fs::read(file).map_err(|error| Failure::new(format!("Error reading {file}: {error}")))?;
+    read::certificate(Path::new(file), &text).map_err(|error| Failure::new(error.to_string()))
+}
+
+fn print<const N: usize>(context: &Context, certificate: Certificate, more: [(&str, String); N]) -> Outcome {
+    let mut rows = vec![
+        ("Serial Number", certificate.serial_number),
+        ("Issuer CN", certificate.issuer),
+        ("Common Name", certificate.subject),
+        ("Expiry Date", certificate.expires),
+    ];
+    rows.extend(more);
+    let rows: Vec<_> = rows.into_iter().map(|(name, value)| [name.to_owned(), value]).collect();
+    context.console.out(&format::lines(&rows));
     Ok(0)
 }
 

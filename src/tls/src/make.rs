@@ -6,10 +6,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use webpki::anchor_from_trusted_cert;
 
-use crate::{TlsError, name};
+use crate::{TlsError, name, read};
 
 /// Certificates are valid from this long before they are made, for machines whose clocks are behind.
 const BACKDATE: Duration = Duration::from_secs(60 * 60);
@@ -114,8 +114,8 @@ pub fn leaf(
     let der = CertificateDer::from_pem_slice(authority.as_bytes());
     let der = der.map_err(|_| TlsError::Missing { path: authority_file.to_owned(), what: "certificate" })?;
     let anchor = anchor_from_trusted_cert(&der).map_err(|error| unusable(error.to_string()))?;
-    let signer = KeyPair::from_pem(authority_key)
-        .map_err(|error| unusable(format!("its key is not one in PKCS #8 that can be read ({error})")))?;
+    let signer = signer(authority_key, anchor.subject_public_key_info.as_ref())
+        .ok_or_else(|| unusable("its key is not one that can be read".to_owned()))?;
     let own_key = rcgen::PublicKeyData::subject_public_key_info(&signer);
     if !own_key.ends_with(anchor.subject_public_key_info.as_ref()) {
         return Err(unusable("the key is not that of the certificate".to_owned()));
@@ -141,6 +141,17 @@ pub fn leaf(
     set_validity(&mut params, wish.lifetime, wish.now);
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
     Ok(Made { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// Reads an authority's key, in PKCS #8 or in the older forms, which Nomad's authorities have.
+fn signer(pem: &str, public_key_info: &[u8]) -> Option<KeyPair> {
+    let key = match PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()? {
+        PrivateKeyDer::Sec1(key) => read::in_pkcs8(key.secret_sec1_der(), public_key_info)?.into(),
+        PrivateKeyDer::Pkcs1(key) => read::in_pkcs8(key.secret_pkcs1_der(), public_key_info)?.into(),
+        PrivateKeyDer::Pkcs8(key) => key,
+        _ => return None,
+    };
+    KeyPair::try_from(&key).ok()
 }
 
 impl Subject {
