@@ -132,7 +132,7 @@ pub(crate) fn wide_keys(ring: &KeyRing) -> Vec<PacketKey> {
     ring.keys().iter().map(RegionKey::wide_key).collect()
 }
 
-fn known_servers(registry: &dyn Registry) -> Vec<Server> {
+pub(crate) fn known_servers(registry: &dyn Registry) -> Vec<Server> {
     let mut servers = registry.servers();
     servers.truncate(LIST_MAX);
     servers

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -8,7 +8,11 @@ use bytes::Bytes;
 use model::{JoinRole, JoinTokenUse, Timestamp};
 use runtime::{Duration, Env, Instant};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{
+        Semaphore,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::{timeout, timeout_at},
 };
 use tracing::{info, warn};
@@ -23,11 +27,12 @@ use crate::{
     admission::{self, Applicant, Certificate, Host, Known, Secret},
     ask::{ASK_TIMEOUT, check_authority, own_abroad, wide_keys},
     founding::{Candidate, DriverEvent, Message},
+    invite,
     rate::Rate,
     token::hash_secret,
     wire::{
-        self, Answer, Ask, Direction, Enrol, Enrolled, Federate, Federated, Greeting, Issued, LIST_MAX,
-        Proven, Renewed, Speaker,
+        self, Answer, Ask, Direction, Enrol, Enrolled, Federate, Federated, Greeting, Invitation, Issued,
+        LIST_MAX, Proven, Renewed, Speaker,
     },
 };
 
@@ -59,6 +64,7 @@ struct State {
     founding: Option<mpsc::Sender<DriverEvent>>,
     candidates: Vec<Candidate>,
     promised: BTreeSet<NodeId>,
+    invitations: Option<mpsc::Sender<Vec<SocketAddr>>>,
 }
 
 impl Service {
@@ -80,6 +86,13 @@ impl Service {
     /// there was nobody to make one; the gossip key they still need.
     pub fn expect_members(&self, members: impl IntoIterator<Item = NodeId>) {
         self.inner.lock().promised.extend(members);
+    }
+
+    /// Lets servers of a region ask this one to join it, for as long as the receiver is kept: it gets their addresses.
+    pub fn await_invitation(&self) -> mpsc::Receiver<Vec<SocketAddr>> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.inner.lock().invitations = Some(sender);
+        receiver
     }
 
     pub(crate) fn start_founding(&self, events: mpsc::Sender<DriverEvent>) {
@@ -205,6 +218,10 @@ impl Inner {
             (Ask::Founding(speaker, message), registry) => {
                 self.take_part(connection, registry, speaker, message, proven).await
             }
+            (Ask::Invite(invitation), None) => self.be_invited(connection, proven, invitation),
+            (Ask::Invite(_), Some(_)) => {
+                Err(Refusal::Unavailable { reason: "this agent is part of a region already".to_owned() })
+            }
             (_, None) => Err(Refusal::NotFounded),
             (Ask::Enrol(enrol), Some(registry)) => self.enrol(connection, registry, enrol, proven).await,
             (Ask::Federate(federate), Some(registry)) => {
@@ -226,6 +243,21 @@ impl Inner {
         let candidates = if registry.is_none() { self.lock().candidates.clone() } else { Vec::new() };
         let cluster = registry.map(|registry| registry.cluster());
         Greeting { region, role, node_id, name, cluster, servers, candidates }
+    }
+
+    fn be_invited(
+        &self,
+        connection: &Connection,
+        proven: &Proven,
+        invitation: Invitation,
+    ) -> Result<Answer, Refusal> {
+        invite::check(&self.config, connection, proven, &invitation)?;
+        let waiting = self.lock().invitations.clone().ok_or(Refusal::NotFounded)?;
+        waiting.try_send(invite::addresses(invitation)).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::TooMany,
+            TrySendError::Closed(_) => Refusal::NotFounded,
+        })?;
+        Ok(Answer::Invited)
     }
 
     async fn take_part(

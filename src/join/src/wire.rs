@@ -90,6 +90,15 @@ pub(crate) enum Ask {
     Keys,
     /// On the Federation plane only: a server of a trusted region says what is to be known of it, and asks the same.
     Exchange(Abroad),
+    /// Of a server that waits to be told whom to join: that it join this region.
+    Invite(Invitation),
+}
+
+/// Where a region is that a server is asked to join.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Invitation {
+    pub(crate) region: Region,
+    pub(crate) servers: Vec<Server>,
 }
 
 /// What servers of two regions that trust each other tell each other. Said over mutual TLS only.
@@ -146,6 +155,7 @@ pub(crate) enum Answer {
     Keys(HandedKeys),
     Refused(Refusal),
     Exchanged(Abroad),
+    Invited,
 }
 
 /// Who an agent is and whom it knows. Nothing secret is in it.
@@ -428,7 +438,8 @@ impl Ask {
             | Self::Federate(_)
             | Self::Renew { .. }
             | Self::Keys
-            | Self::Exchange(_) => Ok(()),
+            | Self::Exchange(_)
+            | Self::Invite(_) => Ok(()),
         }
     }
 }

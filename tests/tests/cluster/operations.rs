@@ -146,6 +146,13 @@ fn servers_join_by_command_and_are_given_up_by_command() {
     wait_for_voters(&first, 2);
     let node = launch(&client("c0", Some(first.gossip_addr())));
     wait_for_member(&first, "c0", "alive");
+    // The other way round, a server that waits to be told is asked to join.
+    let third = launch(&server("s2", 0, None, ""));
+    wait::until_within(region::FORMED_WITHIN, "the waiting server joins who asks it", || {
+        let joined = first.command(&["server", "join", &third.gossip_addr().to_string()]);
+        (joined.code == 0).then_some(())
+    });
+    wait_for_voters(&first, 3);
     second.kill();
     wait_for_member(&first, "s1", "failed");
     first.command(&["server", "force-leave", "s1.global"]).worked();

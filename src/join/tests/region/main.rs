@@ -4,4 +4,5 @@
 
 mod attacks;
 mod harness;
+mod invitations;
 mod stories;

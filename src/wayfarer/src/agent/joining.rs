@@ -20,6 +20,9 @@ use super::{
 /// Time for a gossip port to say where its agent's transport is.
 const LOCATE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// Time to join the region whose server asked for it.
+const INVITED_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Time for the region that was just founded to have a leader that takes its first settings.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -89,21 +92,27 @@ async fn join(region: &Arc<Region>, own: Option<&Credentials>) -> anyhow::Result
             tracing::warn!(
                 "this agent is told neither whom to join nor to found a region; it waits for `server join`"
             );
-            addresses.changed().await.context("the agent is stopping")?;
+            let invited = tokio::select! {
+                biased;
+                changed = addresses.changed() => {
+                    changed.context("the agent is stopping")?;
+                    continue;
+                }
+                invited = invited(region) => invited,
+            };
+            // An invitation that leads nowhere is forgotten: the next one may be better.
+            let joining = joiner(region, own).run(invited);
+            match tokio::time::timeout(INVITED_TIMEOUT, joining).await {
+                Ok(Ok(joined)) => return Ok((joined.kept, joined.found)),
+                Ok(Err(JoinError::Shutdown)) => std::future::pending().await,
+                Ok(Err(error)) => tracing::warn!(%error, "could not join the region that invited this agent"),
+                Err(_) => tracing::warn!("the region that invited this agent was not joined in time"),
+            }
             continue;
         }
-        let joiner = Joiner::new(
-            region.env.clone(),
-            region.config.clone(),
-            region.transport.clone(),
-            region.service.clone(),
-            region.files.clone(),
-            own.cloned(),
-        );
-        let joiner = joiner.with_locate(locate(region));
         tokio::select! {
             biased;
-            joined = joiner.run(named) => match joined {
+            joined = joiner(region, own).run(named) => match joined {
                 Ok(joined) => return Ok((joined.kept, joined.found)),
                 Err(JoinError::Shutdown) => std::future::pending().await,
                 Err(error) => return Err(error.into()),
@@ -112,6 +121,30 @@ async fn join(region: &Arc<Region>, own: Option<&Credentials>) -> anyhow::Result
             changed = addresses.changed() => changed.context("the agent is stopping")?,
         }
     }
+}
+
+/// Waits until a server of a region asks this server to join it. Clients are not asked.
+async fn invited(region: &Arc<Region>) -> Vec<String> {
+    if region.server.is_none() {
+        return std::future::pending().await;
+    }
+    let mut invitations = region.service.await_invitation();
+    match invitations.recv().await {
+        Some(servers) => servers.iter().map(SocketAddr::to_string).collect(),
+        None => std::future::pending().await,
+    }
+}
+
+fn joiner(region: &Arc<Region>, own: Option<&Credentials>) -> Joiner {
+    let joiner = Joiner::new(
+        region.env.clone(),
+        region.config.clone(),
+        region.transport.clone(),
+        region.service.clone(),
+        region.files.clone(),
+        own.cloned(),
+    );
+    joiner.with_locate(locate(region))
 }
 
 fn locate(region: &Arc<Region>) -> Locate {

@@ -14,7 +14,7 @@ use api::{
 use futures_util::future::BoxFuture;
 use gossip_core::{LeavePrune, Status};
 use gossip_driver::{PoolKind, Whom};
-use join::{AuthMode, KeyOrigin, Token};
+use join::{AskError, AuthMode, KeyOrigin, Refusal, Token};
 use model::{JoinRole, NodeId, Timestamp};
 use protocol::{Command, Named};
 use transport::{Connection, Expect, Plane, ca::Fingerprint};
@@ -124,6 +124,29 @@ impl View {
     }
 
     /// Joins an agent of this region, or a server of another one.
+    /// Asks a server that waits for a region to join this one. Whoever does not wait is met by gossip, or not at all.
+    async fn invite(&self, rpc: SocketAddr) -> Result<(), String> {
+        let region = &self.0;
+        if region.server.is_none() {
+            return Ok(());
+        }
+        let registry = Known(region.clone());
+        let deadline = region.env.now() + JOIN_TIMEOUT;
+        match join::invite(&*region.transport, rpc, &region.config, &registry, deadline).await {
+            Ok(()) => Ok(()),
+            Err(
+                error @ (AskError::Unproven
+                | AskError::Refused(
+                    Refusal::KeyWrong | Refusal::KeyRequired | Refusal::TokenRequired | Refusal::TooMany,
+                )),
+            ) => Err(error.to_string()),
+            Err(error) => {
+                tracing::debug!(addr = %rpc, %error, "not invited");
+                Ok(())
+            }
+        }
+    }
+
     async fn join_addr(&self, addr: SocketAddr) -> Result<(), String> {
         let region = &self.0;
         let located = region.gossip.locate(addr, LOCATE_TIMEOUT).await.map_err(|error| error.to_string())?;
@@ -137,6 +160,7 @@ impl View {
         if known(region) {
             return Ok(());
         }
+        self.invite(SocketAddr::new(addr.ip(), located.rpc_port)).await?;
         region.seek(PoolKind::Region, vec![addr]).await;
         let deadline = region.env.now() + JOIN_TIMEOUT;
         while !known(region) {
