@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -13,7 +14,7 @@ use runtime::Env;
 use crate::{
     api::Api,
     options::{Kind, Options},
-    process::{Cost, Usage},
+    process::{Cost, Usage, proportional_kib},
 };
 
 /// How long a region may take to form, and each thousand of its nodes to be ready.
@@ -21,6 +22,9 @@ const FORMING_MAX: Duration = Duration::from_secs(60);
 const THOUSAND_NODES_MAX: Duration = Duration::from_secs(60);
 /// Time between two looks at what forms.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The name of an agent's configuration, in its directory.
+const CONFIG: &str = "agent.hcl";
 
 /// Servers and nodes under measurement. Dropping it ends what it started.
 pub struct Cluster {
@@ -174,18 +178,49 @@ impl Cluster {
     fn start_agent(&mut self, shown: &str, number: usize, name: &str, part: &str) -> anyhow::Result<()> {
         let dir = self.path().join(name);
         fs::create_dir_all(&dir)?;
-        let file = dir.join("agent.hcl");
-        fs::write(&file, self.agent_config(number, name, &dir) + part)?;
-        let mut command = Command::new(&self.binary);
-        command.args(["agent", "-config"]).arg(&file);
-        self.start_process(shown, &dir.join("agent.log"), command)
+        fs::write(dir.join(CONFIG), self.agent_config(number, name, &dir) + part)?;
+        let child = self.spawn_agent(shown, &dir)?;
+        self.processes.push(Process { name: shown.to_owned(), child, killed: false });
+        Ok(())
     }
 
-    fn start_process(&mut self, name: &str, log: &Path, mut command: Command) -> anyhow::Result<()> {
-        let log = File::create(log)?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("could not start {name}"))?;
-        self.processes.push(Process { name: name.to_owned(), child, killed: false });
+    fn spawn_agent(&self, shown: &str, dir: &Path) -> anyhow::Result<Child> {
+        let mut command = Command::new(&self.binary);
+        command.args(["agent", "-config"]).arg(dir.join(CONFIG));
+        spawn(shown, &dir.join("agent.log"), command)
+    }
+
+    /// Positions of the servers among the processes.
+    pub fn servers(&self) -> Range<usize> {
+        0..self.servers
+    }
+
+    /// Reaches each server by its position.
+    ///
+    /// # Errors
+    ///
+    /// When an address is none.
+    pub fn server_api(&self) -> anyhow::Result<Api> {
+        let address = |number| format!("http://{}.{number}:4646", self.loopback);
+        Api::new(&(1..=self.servers).map(address).collect::<Vec<_>>())
+    }
+
+    /// Kills all servers at once, and starts them again with what they have on disk.
+    ///
+    /// # Errors
+    ///
+    /// When one can not be ended or started.
+    pub fn restart_servers(&mut self) -> anyhow::Result<()> {
+        for server in &mut self.processes[..self.servers] {
+            server.child.kill()?;
+        }
+        for at in self.servers() {
+            self.processes[at].child.wait()?;
+        }
+        for at in self.servers() {
+            let dir = self.path().join(format!("server-{}", at + 1));
+            self.processes[at].child = self.spawn_agent(&self.processes[at].name, &dir)?;
+        }
         Ok(())
     }
 
@@ -206,7 +241,8 @@ impl Cluster {
             command.args(["-server", &format!("{}.{number}:4647", self.loopback)]);
         }
         let log = self.path().join(format!("nodes-{}.log", self.processes.len()));
-        self.start_process("nodes", &log, command)?;
+        let child = spawn("nodes", &log, command)?;
+        self.processes.push(Process { name: "nodes".to_owned(), child, killed: false });
         self.nodes += count;
         self.ready += count;
         self.wait_for_nodes(env).await?;
@@ -296,6 +332,11 @@ impl Cluster {
         self.before = self.usage();
     }
 
+    /// Memory of one process, as [`proportional_kib`] counts it.
+    pub fn proportional_kib(&self, process: usize) -> u64 {
+        proportional_kib(self.processes[process].child.id())
+    }
+
     /// What processes used since counting began.
     pub fn costs(&self) -> Vec<Cost> {
         let known = self.processes.iter().zip(self.usage()).enumerate();
@@ -315,6 +356,12 @@ impl Drop for Cluster {
             let _ = process.child.wait();
         }
     }
+}
+
+fn spawn(name: &str, log: &Path, mut command: Command) -> anyhow::Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("could not start {name}"))
 }
 
 async fn ready_nodes(api: &Api) -> anyhow::Result<usize> {

@@ -19,6 +19,7 @@ Scenarios:
   footprint    memory of a server, of an idle client agent and of a connected node
   packing      12,000 tasks of uneven sizes: nodes used against the lower bound
   c2m          2,000 jobs of 1,000 on 6,100 nodes
+  sessions     memory and processor time of 1,000 and 2,000 idle sessions; all servers restart at once
   settle       10,000 jobs, a third of the nodes drained, a third lost, collected; twice
 
 Options:

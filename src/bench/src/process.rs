@@ -37,6 +37,13 @@ impl Usage {
     }
 }
 
+/// Memory of a process that is its alone, and its part of what it shares, in KiB; none of one that is gone.
+pub fn proportional_kib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
 /// The machine's load over the last minute.
 pub fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -105,6 +112,7 @@ mod tests {
         let usage = Usage::from_texts(stat, "VmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n");
         assert_eq!(usage, Usage { cpu: Duration::from_secs(3), resident_kib: 1024, peak_kib: 2048 });
         assert!(Usage::of(std::process::id()).resident_kib > 0);
+        assert!(proportional_kib(std::process::id()) > 0);
         assert_eq!(Usage::of(0), Usage::default());
     }
 }

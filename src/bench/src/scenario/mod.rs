@@ -5,6 +5,7 @@ mod footprint;
 mod latency;
 mod node_death;
 mod packing;
+mod sessions;
 mod settle;
 mod unique;
 
@@ -39,10 +40,12 @@ pub enum Scenario {
     C2m,
     /// A storm, and whether all is well after it.
     Settle,
+    /// What sessions take, and all of them at once.
+    Sessions,
 }
 
 impl Scenario {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("burst", Self::Burst),
         ("unique", Self::Unique),
         ("latency", Self::Latency),
@@ -51,6 +54,7 @@ impl Scenario {
         ("packing", Self::Packing),
         ("c2m", Self::C2m),
         ("settle", Self::Settle),
+        ("sessions", Self::Sessions),
     ];
 
     /// Finds a scenario.
@@ -71,7 +75,7 @@ impl Scenario {
             Self::Packing => 2_000,
             Self::C2m => 6_100,
             Self::Settle => 300,
-            Self::Footprint => 1_000,
+            Self::Footprint | Self::Sessions => 1_000,
             // Real agents.
             Self::NodeDeath => 0,
         }
@@ -112,6 +116,7 @@ pub async fn run(env: &Env, options: &Options) -> anyhow::Result<()> {
         Scenario::Packing => packing::run(&mut run).await?,
         Scenario::C2m => c2m::run(&mut run).await?,
         Scenario::Settle => settle::run(&mut run).await?,
+        Scenario::Sessions => sessions::run(&mut run).await?,
     }
     let Run { cluster, mut report, .. } = run;
     report.processes = cluster.costs();
@@ -128,8 +133,11 @@ impl Run<'_> {
     /// Starts the nodes that the scenario wants beforehand.
     async fn start_nodes(&mut self) -> anyhow::Result<()> {
         let scenario = self.options.scenario;
-        // Three thirds of which one is lost; real agents; and one whose memory is read before.
-        let by_itself = matches!(scenario, Scenario::Settle | Scenario::NodeDeath | Scenario::Footprint);
+        // Three thirds of which one is lost; real agents; and two for whom memory is read before.
+        let by_itself = matches!(
+            scenario,
+            Scenario::Settle | Scenario::NodeDeath | Scenario::Footprint | Scenario::Sessions
+        );
         if self.options.addresses.is_empty() && !by_itself {
             let nodes = self.wanted_nodes();
             let started = self.env.now();
