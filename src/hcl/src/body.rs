@@ -53,6 +53,10 @@ pub struct Attribute {
     pub places: Places,
 }
 
+/// Steps that no member of an object is called.
+pub(crate) const NAME_STEP: &str = "\0name";
+pub(crate) const BRACKET_STEP: &str = "\0bracket";
+
 /// Where the parts of a JSON value stand, by their path: `/web/task/main/driver`.
 #[derive(Clone, Debug, Default)]
 pub struct Places(pub(crate) BTreeMap<String, Range>);
@@ -62,6 +66,16 @@ impl Places {
     pub fn find<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<&Range> {
         let key: String = path.into_iter().flat_map(|step| ["/", step]).collect();
         self.0.get(&key)
+    }
+
+    /// Where its name stands.
+    pub fn find_name<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<&Range> {
+        self.find(path.into_iter().chain([NAME_STEP]))
+    }
+
+    /// Its opening bracket, if it is an object or a list.
+    pub fn find_bracket<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<&Range> {
+        self.find(path.into_iter().chain([BRACKET_STEP]))
     }
 }
 

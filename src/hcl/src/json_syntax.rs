@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::body::{Attribute, Body, Places};
+use crate::body::{Attribute, BRACKET_STEP, Body, NAME_STEP, Places};
 use crate::diagnostics::Diagnostic;
 use crate::eval::{Evaluator, Scope};
 use crate::json::{self, Json, Member, Node};
@@ -180,6 +180,10 @@ fn walk(
     places: &mut BTreeMap<String, Range>,
 ) -> Value {
     places.insert(path.to_string(), evaluator.source.range(node.span));
+    if matches!(node.kind, Json::Array(_) | Json::Object(_)) {
+        let bracket = Span { start: node.span.start, end: inside(node.span) };
+        places.insert(format!("{path}/{BRACKET_STEP}"), evaluator.source.range(bracket));
+    }
     match &node.kind {
         Json::Array(items) => {
             let mut values = Vec::with_capacity(items.len());
@@ -196,7 +200,9 @@ fn walk(
                     continue;
                 }
                 let name = member_name(evaluator, member, scope, dialect);
-                let value = walk(evaluator, &member.value, scope, dialect, &format!("{path}/{name}"), places);
+                let path = format!("{path}/{name}");
+                places.insert(format!("{path}/{NAME_STEP}"), evaluator.source.range(member.name_span));
+                let value = walk(evaluator, &member.value, scope, dialect, &path, places);
                 add(&mut result, name, value);
             }
             Value::Object(result)

@@ -254,3 +254,21 @@ fn the_canonical_form_leaves_to_the_job_what_groups_inherit() {
     assert_eq!((&service["Meta"], &service["CheckRestart"]["Grace"]), (&Value::Null, &Value::Null));
     assert_eq!(service["Weights"], json!({ "Passing": 5, "Warning": 1 }));
 }
+
+#[test]
+fn blocks_and_mistakes_in_the_json_syntax_are_where_hcl_has_them() {
+    let parse = |inside: &str| parse(&format!("{{\"job\": {{\"j\": {{\n{inside}\n}}}}}}"));
+    let job =
+        parse("\"constraint\": [], \"group\": {\"g\": {\"volume\": {}, \"service\": []}}").expect("a job");
+    assert_eq!((&job["Constraints"], &job["TaskGroups"][0]["Services"]), (&Value::Null, &Value::Null));
+    let refused = |inside: &str| {
+        let problems = parse(inside).expect_err(inside);
+        problems.split(';').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(refused("\"priority\": [1, 2]"), "f:2,13-14: Unsuitable value type");
+    assert_eq!(refused("\"nothing\": [1, 2]"), "f:2,1-10: Extraneous JSON object property");
+    assert_eq!(
+        refused("\"group\": {\"g\": {\"scaling\": {\"min\": 1}}}"),
+        "f:2,37-38: Missing required argument"
+    );
+}

@@ -275,7 +275,7 @@ fn problems_of_json_text_have_their_place() {
   "tusk": {}
 }}}}}"#;
     let problems = jobspec::parse_hcl(&inputs("input.hcl", text)).expect_err("it is broken").to_string();
-    let expected = "input.hcl:3,11-13: Extraneous JSON object property; No argument or block type is named \"tusk\". Did you \
+    let expected = "input.hcl:3,3-9: Extraneous JSON object property; No argument or block type is named \"tusk\". Did you \
                     mean \"task\"?\ninput.hcl:2,12-18: Unsuitable value type; Unsuitable value: a number is required";
     assert_eq!(problems, expected);
 }

@@ -177,6 +177,8 @@ impl<'a> Decoder<'a> {
             self.refuse_repeated_scaling(&found);
         }
         match field.kind {
+            // In the JSON syntax a list of blocks may be empty.
+            Kind::Blocks(_) | Kind::BlockMap(_) if found.is_empty() => None,
             Kind::Blocks(inner) => {
                 let items = found.iter().map(|one| self.one(parent, field, inner, one));
                 Some(items.collect::<Vec<_>>().into())
@@ -251,7 +253,12 @@ impl<'a> Decoder<'a> {
     fn missing(&mut self, name: &str, found: &Found<'_>) {
         let detail = format!("The argument {name:?} is required, but no definition was found.");
         let mut place = found.open.clone();
-        if !found.body.json {
+        if found.body.json {
+            // In the JSON syntax it is the brace that closes the object.
+            place.start = place.end;
+            place.start.column = place.start.column.saturating_sub(1);
+            place.start.byte = place.start.byte.saturating_sub(1);
+        } else {
             place.end = place.start;
         }
         self.report("Missing required argument", detail, place);
@@ -398,7 +405,8 @@ impl<'a> Decoder<'a> {
                 continue;
             }
             if body.json {
-                let known = similar_name(name, arguments.iter().chain(&blocks).copied());
+                let others = arguments.iter().filter(|known| body.attribute(known).is_none());
+                let known = similar_name(name, others.chain(&blocks).copied());
                 let hint = known.map(|known| format!(" Did you mean {known:?}?")).unwrap_or_default();
                 let detail = format!("No argument or block type is named {name:?}.{hint}");
                 self.report("Extraneous JSON object property", detail, attribute.name_range.clone());
@@ -506,11 +514,14 @@ impl<'a> Decoder<'a> {
     ) -> hcl::Attribute {
         let path: Vec<_> = path.iter().cloned().chain([name.to_owned()]).collect();
         let place = self.place(&path, owner);
+        let steps = || path.iter().map(String::as_str);
+        let name_range = self.places.and_then(|places| places.find_name(steps())).unwrap_or(&place).clone();
+        let start = self.places.and_then(|places| places.find_bracket(steps())).unwrap_or(&place).clone();
         hcl::Attribute {
             name: name.to_owned(),
-            name_range: place.clone(),
+            name_range,
             value: value.clone(),
-            value_range: place.clone(),
+            value_range: start,
             range: place,
             is_object: false,
             places: hcl::Places::default(),
