@@ -1,5 +1,8 @@
 use crate::{Action, JobSeen, Outcome, Reply};
 
+/// Stands for every marker that nobody was ever told: two registrations that have it are different ones all the same.
+pub(super) const NEVER_SEEN: u64 = u64::MAX;
+
 /// One job as the sequential model has it, and how far the indexes are.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Register {
@@ -52,6 +55,11 @@ impl Register {
         }
     }
 
+    /// Takes it apart: the job, and the index below which no later write can be.
+    pub(super) fn apart(self) -> (Self, u64) {
+        (Self { floor: 0, ..self }, self.floor)
+    }
+
     fn done(self, action: Action, reply: Reply) -> Option<Self> {
         match action {
             Action::Read => self.read(reply.seen),
@@ -59,6 +67,7 @@ impl Register {
                 let checked = self.pass(check_index)?;
                 let unchanged =
                     checked.job.filter(|job| !job.stopped && job.marker == marker && job.count == count);
+                let unchanged = unchanged.filter(|_| marker != NEVER_SEEN);
                 match unchanged {
                     // The same specification again writes nothing.
                     Some(job) => checked.fits_reply(job, reply),

@@ -154,9 +154,8 @@ fn scaling_needs_a_job_that_is_not_stopped() {
 
 #[test]
 fn giving_up_is_a_failure() {
-    // Writes that nobody was told of, and a read that none of them explains: every order has to be tried.
-    let mut operations: Vec<_> =
-        (0..24).map(|marker| at(0, 1, register(marker, None), Outcome::Unknown)).collect();
+    // Writes of one moment, and a read that none of them explains: all orders have to be tried.
+    let mut operations: Vec<_> = (0..24).map(|marker| at(0, 50, register(marker, None), nothing())).collect();
     operations.push(at(100, 101, Action::Read, saw(3, 99)));
     let found = check_history(&History { operations, stale_reads: Vec::new() }, 10_000);
     assert!(matches!(found, Err(HistoryError::GaveUp { steps: 10_000, .. })), "{found:?}");
@@ -226,6 +225,32 @@ fn any_action() -> impl Strategy<Value = Action> {
         (1..3_u32).prop_map(|count| Action::Scale { count }),
         Just(Action::Read),
     ]
+}
+
+/// Two users in a network that loses most answers.
+fn hours_without_answers() -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for turn in 0..70_u64 {
+        let now = turn * 10;
+        let count = 1 + u32::try_from(turn % 5).expect("it is small");
+        let unknown = |action| at(now, now + 5, action, Outcome::Unknown);
+        operations.push(unknown(Action::Scale { count }));
+        operations.push(unknown(Action::Register { marker: 10_000 + turn, count, check_index: None }));
+        operations.push(unknown(Action::Deregister { purge: turn % 2 == 0 }));
+        if turn % 3 == 0 {
+            operations.push(at(now + 6, now + 7, register(turn + 1, None), wrote(1_000 * (turn + 1))));
+            operations.push(at(now + 8, now + 9, Action::Read, saw(1_000 * (turn + 1), turn + 1)));
+        }
+    }
+    operations
+}
+
+#[test]
+fn hundreds_of_unknown_outcomes_do_not_make_it_give_up() {
+    holds(hours_without_answers());
+    let mut impossible = hours_without_answers();
+    impossible.push(at(2_000, 2_001, Action::Read, saw(1_000 * 67, 77)));
+    breaks(impossible);
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
