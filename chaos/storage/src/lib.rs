@@ -17,4 +17,4 @@ pub use client_files::ClientFiles;
 pub use damage::Damage;
 pub use files::Files;
 pub use server_files::ServerFiles;
-pub use sweep::{Findings, Subject, Verdict, sweep};
+pub use sweep::{Findings, Rehearsal, Subject, Verdict, sweep};

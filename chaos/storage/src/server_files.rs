@@ -1,4 +1,11 @@
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{self, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use model::{Namespace, Text};
@@ -9,13 +16,15 @@ use server::{Heartbeats, Life, Replica, Server, StartError};
 use state::Hash;
 use transport::{Boot, EndpointSecret, Identity, NodeId, Region, Role, TokioHost, Transport, memory};
 
-use crate::{Files, Subject, Verdict};
+use crate::{Files, Rehearsal, Subject, Verdict};
 
 /// Commands of each half of the server's life. With a snapshot each forty and ten entries kept behind it, there are two
 /// snapshots, a log that begins in the middle, and entries behind the last snapshot.
 const COMMANDS: usize = 70;
 const SNAPSHOT_EVERY: u64 = 40;
 const KEPT_BEHIND: u64 = 10;
+/// Starts that may be aborted one after the other; a server gives its log up after three.
+const STARTS_MAX: usize = 6;
 /// How long a server may take to lead itself and to apply what it has.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -27,6 +36,8 @@ pub struct ServerFiles {
     files: Files,
     older: Files,
     expected: Expected,
+    /// Starts a server in a process of its own: this with `open` and a directory.
+    program: Option<PathBuf>,
 }
 
 /// What has to be found again.
@@ -59,7 +70,26 @@ impl ServerFiles {
         second.fill(COMMANDS).await?;
         let expected = second.expected();
         second.stop().await;
-        Ok(Self { files: Files::read(dir)?, older, expected })
+        Ok(Self { files: Files::read(dir)?, older, expected, program: None })
+    }
+
+    /// Has each start rehearsed by a program that calls [`ServerFiles::open`] when it is given `open` and a directory.
+    #[must_use]
+    pub fn rehearsed_by(self, program: PathBuf) -> Self {
+        Self { program: Some(program), ..self }
+    }
+
+    /// Starts a server on files, waits until it leads or has found a fault, and stops it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn open(dir: &Path) -> anyhow::Result<()> {
+        if let Some(running) = Running::start(dir).await? {
+            running.until_it_has(0, running.me.life).await;
+            running.stop().await;
+        }
+        Ok(())
     }
 
     fn compare(&self, running: &Running) -> Verdict {
@@ -92,6 +122,21 @@ impl Subject for ServerFiles {
 
     fn older(&self) -> &Files {
         &self.older
+    }
+
+    fn rehearse(&self, dir: &Path) -> anyhow::Result<Rehearsal> {
+        let Some(program) = &self.program else { return Ok(Rehearsal::Ended) };
+        for start in 1..=STARTS_MAX {
+            let mut command = process::Command::new(program);
+            command.arg("open").arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let status = command.status().context("could not start a process")?;
+            match (status.signal(), start) {
+                (None, 1) => return Ok(Rehearsal::Ended),
+                (None, _) => return Ok(Rehearsal::Aborted),
+                (Some(_), _) => {}
+            }
+        }
+        Ok(Rehearsal::NeverStarts)
     }
 
     async fn judge(&self, dir: &Path) -> anyhow::Result<Verdict> {

@@ -18,6 +18,17 @@ pub enum Verdict {
     Silent,
 }
 
+/// How a start on damaged files went in a process of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rehearsal {
+    /// The process ended as it should; what came of it is to be judged on another copy.
+    Ended,
+    /// The first starts ended the process from within, as a library does that panics in a destructor; a later one did not.
+    Aborted,
+    /// No start survived.
+    NeverStarts,
+}
+
 /// Files of one kind of agent: made by the product, and opened by it again.
 pub trait Subject {
     /// Its name.
@@ -35,6 +46,15 @@ pub trait Subject {
     ///
     /// When the trial itself went wrong; that says nothing about the product.
     fn judge(&self, dir: &Path) -> impl Future<Output = anyhow::Result<Verdict>>;
+
+    /// Starts on a copy in a process of its own, again when that is aborted, as whoever looks after agents does.
+    ///
+    /// # Errors
+    ///
+    /// When no process could be started.
+    fn rehearse(&self, _dir: &Path) -> anyhow::Result<Rehearsal> {
+        Ok(Rehearsal::Ended)
+    }
 }
 
 /// What a sweep found.
@@ -46,6 +66,8 @@ pub struct Findings {
     pub silent: Vec<Damage>,
     /// The damages that wait for a person.
     pub refused: Vec<Damage>,
+    /// The damages that aborted the process at first.
+    pub aborted: Vec<Damage>,
 }
 
 impl Findings {
@@ -83,7 +105,17 @@ pub async fn sweep(
     for damage in Damage::plan(subject.files(), subject.older(), places, &mut rng) {
         let mut files = subject.files().clone();
         damage.apply(&mut files, subject.older());
-        let verdict = judge(&files).await.with_context(|| format!("{}: {damage}", subject.name()))?;
+        let dir = tempfile::tempdir_in(scratch).context("no directory for a copy")?;
+        files.write(dir.path()).context("could not write a copy")?;
+        let verdict = match subject.rehearse(dir.path())? {
+            Rehearsal::Ended => judge(&files).await,
+            Rehearsal::Aborted => {
+                findings.aborted.push(damage.clone());
+                subject.judge(dir.path()).await
+            }
+            Rehearsal::NeverStarts => Ok(Verdict::Refused),
+        };
+        let verdict = verdict.with_context(|| format!("{}: {damage}", subject.name()))?;
         *findings.counts.entry(verdict).or_default() += 1;
         match verdict {
             Verdict::Silent => findings.silent.push(damage),
