@@ -10,6 +10,7 @@ use axum::extract::{
 use bytes::Bytes;
 use client::exec::{Exec, ExecError, ExecInput, ExecOutput, TermSize};
 use futures_util::{SinkExt, StreamExt};
+use runtime::Env;
 
 use super::client::find_alloc;
 use crate::{Api, Call, HttpError, Reply};
@@ -22,6 +23,9 @@ const REASON_BYTES_MAX: usize = 123;
 
 /// Time for a browser to say who it is.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last words of a user are read who does not close: our own and Nomad's commands do at once.
+const LAST_READS: Duration = Duration::from_secs(1);
 
 /// Codes of a websocket that ends early: the agent failed, or the request can not be served.
 const INTERNAL: u16 = 1011;
@@ -74,7 +78,7 @@ async fn serve(api: Api, wish: Wish, mut socket: WebSocket) {
         }
     }
     match begin(&api, &wish) {
-        Ok(exec) => relay(exec, wish.tty, socket).await,
+        Ok(exec) => relay(exec, wish.tty, socket, &api.agent().env).await,
         // The other side may have gone already.
         Err(refusal) => drop(socket.send(Message::Close(Some(refusal.into_frame()))).await),
     }
@@ -109,7 +113,7 @@ impl Refusal {
     }
 }
 
-async fn relay(exec: Exec, tty: bool, socket: WebSocket) {
+async fn relay(exec: Exec, tty: bool, socket: WebSocket, env: &Env) {
     let Exec { input, mut output, result } = exec;
     let mut input = Some(input);
     let (mut to_user, mut from_user) = socket.split();
@@ -141,9 +145,16 @@ async fn relay(exec: Exec, tty: bool, socket: WebSocket) {
             }
         }
     };
+    let mut incoming = std::pin::pin!(incoming);
     tokio::select! {
         () = outgoing => {}
+        () = &mut incoming => return,
+    }
+    // A connection that is dropped with bytes that nobody read is reset, and takes the exit code with it on its way: what the
+    // user says meanwhile, such as the end of the input, is read until the user closes.
+    tokio::select! {
         () = incoming => {}
+        () = env.sleep(LAST_READS) => {}
     }
 }
 
