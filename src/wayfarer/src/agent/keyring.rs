@@ -3,13 +3,18 @@
 //! A change is asked of one server, which makes it at home and tells the others, one after another. Clients fetch the keys
 //! from a server when they hear of a change, or when a packet comes that none of their keys opens.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::{KeyringChange, KeyringReport, MembershipError};
 use bytes::Bytes;
 use join::{HandedKeys, KeyRing, RegionKey, fetch_keys};
 use serde::{Deserialize, Serialize};
-use transport::{Connection, Expect, Plane, Request, Role};
+use server::Replica;
+use transport::{Connection, Expect, NodeId, Plane, Request, Role};
 
 use super::region::{Known, Region, server_of};
 
@@ -77,9 +82,7 @@ impl Region {
         let own = self.change_own_keys(change.clone()).await.map_err(MembershipError::Wrong)?;
         let mut report = KeyringReport { members: 1, ..KeyringReport::default() };
         count(&mut report, &own);
-        let servers = self.others();
-        for member in servers.iter().filter(|member| member.status.is_active()) {
-            let Some(server) = server_of(member) else { continue };
+        for server in self.holders_of_keys() {
             report.members += 1;
             match self.ask_for_change(&server, &change).await {
                 Ok(keys) => count(&mut report, &keys),
@@ -87,6 +90,24 @@ impl Region {
             }
         }
         Ok(report)
+    }
+
+    /// The other servers that a change has to reach: those that gossip knows to be there, and of those that take part in
+    /// Raft the ones of which it has not heard yet, as just after a start. One that failed fetches the keys when it is back.
+    fn holders_of_keys(&self) -> Vec<join::Server> {
+        let members = self.others();
+        let gone: BTreeSet<_> =
+            members.iter().filter(|one| !one.status.is_active()).map(|one| NodeId(one.id.0)).collect();
+        let active = members.iter().filter(|one| one.status.is_active()).filter_map(server_of);
+        let mut servers: BTreeMap<_, _> = active.map(|server| (server.node_id, server)).collect();
+        let peers = self.server.as_ref().map(|server| server.raft().members().peers).unwrap_or_default();
+        for Replica { node_id, name, rpc_addr, .. } in peers.values().filter_map(Replica::from_peer) {
+            if node_id != self.config.identity.node_id && !gone.contains(&node_id) {
+                let server = join::Server { node_id, name, rpc: rpc_addr, gossip: rpc_addr };
+                servers.entry(node_id).or_insert(server);
+            }
+        }
+        servers.into_values().collect()
     }
 
     async fn ask_for_change(&self, server: &join::Server, change: &Change) -> Answer {
