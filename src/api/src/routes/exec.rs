@@ -10,7 +10,6 @@ use axum::extract::{
 use bytes::Bytes;
 use client::exec::{Exec, ExecError, ExecInput, ExecOutput, TermSize};
 use futures_util::{SinkExt, StreamExt};
-use runtime::Env;
 
 use super::client::find_alloc;
 use crate::{Api, Call, HttpError, Reply};
@@ -78,10 +77,21 @@ async fn serve(api: Api, wish: Wish, mut socket: WebSocket) {
         }
     }
     match begin(&api, &wish) {
-        Ok(exec) => relay(exec, wish.tty, socket, &api.agent().env).await,
+        Ok(exec) => relay(exec, wish.tty, &mut socket).await,
         // The other side may have gone already.
         Err(refusal) => drop(socket.send(Message::Close(Some(refusal.into_frame()))).await),
     }
+    // A connection that is dropped with bytes that nobody read is reset, and takes the exit code or the refusal with it on its
+    // way: what the user says meanwhile, such as the end of the input, is read until the user closes.
+    tokio::select! {
+        () = read_out(&mut socket) => {}
+        () = api.agent().env.sleep(LAST_READS) => {}
+    }
+}
+
+/// Reads until the user has closed, and keeps nothing.
+async fn read_out(socket: &mut WebSocket) {
+    while let Some(Ok(_)) = socket.recv().await {}
 }
 
 fn begin(api: &Api, wish: &Wish) -> Result<Exec, Refusal> {
@@ -113,7 +123,8 @@ impl Refusal {
     }
 }
 
-async fn relay(exec: Exec, tty: bool, socket: WebSocket, env: &Env) {
+/// Ends when the command's result is said, or when the user closes or breaks off.
+async fn relay(exec: Exec, tty: bool, socket: &mut WebSocket) {
     let Exec { input, mut output, result } = exec;
     let mut input = Some(input);
     let (mut to_user, mut from_user) = socket.split();
@@ -145,16 +156,9 @@ async fn relay(exec: Exec, tty: bool, socket: WebSocket, env: &Env) {
             }
         }
     };
-    let mut incoming = std::pin::pin!(incoming);
     tokio::select! {
         () = outgoing => {}
-        () = &mut incoming => return,
-    }
-    // A connection that is dropped with bytes that nobody read is reset, and takes the exit code with it on its way: what the
-    // user says meanwhile, such as the end of the input, is read until the user closes.
-    tokio::select! {
         () = incoming => {}
-        () = env.sleep(LAST_READS) => {}
     }
 }
 
