@@ -123,7 +123,6 @@ impl View {
         Err(format!("{address}: {last}"))
     }
 
-    /// Joins an agent of this region, or a server of another one.
     /// Asks a server that waits for a region to join this one. Whoever does not wait is met by gossip, or not at all.
     async fn invite(&self, rpc: SocketAddr) -> Result<(), String> {
         let region = &self.0;
@@ -147,6 +146,7 @@ impl View {
         }
     }
 
+    /// Joins an agent of this region, or a server of another one.
     async fn join_addr(&self, addr: SocketAddr) -> Result<(), String> {
         let region = &self.0;
         let located = region.gossip.locate(addr, LOCATE_TIMEOUT).await.map_err(|error| error.to_string())?;
