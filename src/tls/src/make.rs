@@ -9,7 +9,11 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use webpki::anchor_from_trusted_cert;
 
-use crate::{TlsError, name, read};
+use crate::{
+    TlsError,
+    der::{INTEGER, OCTETS, SEQUENCE, put, take},
+    name, read,
+};
 
 /// Certificates are valid from this long before they are made, for machines whose clocks are behind.
 const BACKDATE: Duration = Duration::from_secs(60 * 60);
@@ -146,12 +150,19 @@ pub fn leaf(
 /// Reads an authority's key, in PKCS #8 or in the older forms, which Nomad's authorities have.
 fn signer(pem: &str, public_key_info: &[u8]) -> Option<KeyPair> {
     let key = match PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()? {
-        PrivateKeyDer::Sec1(key) => read::in_pkcs8(key.secret_sec1_der(), public_key_info)?.into(),
-        PrivateKeyDer::Pkcs1(key) => read::in_pkcs8(key.secret_pkcs1_der(), public_key_info)?.into(),
+        PrivateKeyDer::Sec1(key) => in_pkcs8(key.secret_sec1_der(), public_key_info)?.into(),
+        PrivateKeyDer::Pkcs1(key) => in_pkcs8(key.secret_pkcs1_der(), public_key_info)?.into(),
         PrivateKeyDer::Pkcs8(key) => key,
         _ => return None,
     };
     KeyPair::try_from(&key).ok()
+}
+
+/// Puts a key of an older form into PKCS #8: what the key is for is said beside it, as its certificate says it.
+fn in_pkcs8(key: &[u8], public_key_info: &[u8]) -> Option<Vec<u8>> {
+    let (_, after) = take(public_key_info, SEQUENCE)?;
+    let algorithm = &public_key_info[..public_key_info.len() - after.len()];
+    Some(put(SEQUENCE, &[&put(INTEGER, &[0]), algorithm, &put(OCTETS, key)].concat()))
 }
 
 impl Subject {

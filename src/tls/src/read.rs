@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::{
     TlsError,
-    der::{INTEGER, OBJECT_ID, OCTETS, SEQUENCE, SET, TIME, UTC_TIME, object_id, put, take, take_any},
+    der::{INTEGER, OBJECT_ID, OCTETS, SEQUENCE, SET, TIME, UTC_TIME, object_id, take, take_any},
 };
 
 /// Ids of extensions.
@@ -229,13 +229,6 @@ fn time(bytes: &[u8]) -> Option<String> {
         &clock[2..4],
         &clock[4..]
     ))
-}
-
-/// Puts a key of an older form into PKCS #8: what the key is for is said beside it, as its certificate says it.
-pub(crate) fn in_pkcs8(key: &[u8], public_key_info: &[u8]) -> Option<Vec<u8>> {
-    let (_, after) = take(public_key_info, SEQUENCE)?;
-    let algorithm = &public_key_info[..public_key_info.len() - after.len()];
-    Some(put(SEQUENCE, &[&put(INTEGER, &[0]), algorithm, &put(OCTETS, key)].concat()))
 }
 
 #[cfg(test)]
