@@ -153,9 +153,6 @@ impl Server {
         if !self.inner.raft.members().peers.contains_key(&raft_id) {
             return Err(GroupError::NoSuchServer(raft_id));
         }
-        if raft_id == self.inner.me.raft_id() {
-            return Err(GroupError::Refused("a leader hands over before it is removed".to_owned()));
-        }
         in_time(self.inner.raft.remove(raft_id)).await
     }
 
