@@ -397,3 +397,39 @@ impl Gossip {
         self.tell_digest();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Digest, Input, Me, MemberId};
+
+    /// Begins as many lives as it may; returns how many.
+    fn begin_lives(gossip: &mut Gossip) -> u64 {
+        let before = gossip.life.0;
+        for _ in 0..100 {
+            gossip.renew_beyond(gossip.life);
+        }
+        gossip.life.0 - before
+    }
+
+    #[test]
+    fn lives_that_a_burst_used_up_come_back_one_by_one() {
+        let me = Me {
+            id: MemberId([1; 16]),
+            addr: SocketAddr::from(([10, 0, 0, 1], 4_648)),
+            persisted: Incarnation(0),
+            digest: Digest::default(),
+        };
+        let start = Duration::from_secs(5);
+        let mut gossip = Gossip::new(Config::local(1, 1_200, 7), me, start).expect("it is configured well");
+        assert_eq!(begin_lives(&mut gossip), u64::from(RENEWALS_MAX));
+        let mut now = start + RENEWAL_PERIOD;
+        gossip.step(now, Input::Tick);
+        assert_eq!(begin_lives(&mut gossip), 1);
+        now += RENEWAL_PERIOD * 3;
+        gossip.step(now, Input::Tick);
+        assert_eq!(begin_lives(&mut gossip), 3);
+        gossip.step(now + RENEWAL_PERIOD * 1_000, Input::Tick);
+        assert_eq!(begin_lives(&mut gossip), u64::from(RENEWALS_MAX), "never more of them at once");
+    }
+}

@@ -6,7 +6,8 @@ use harness::{Cluster, Net, has, hashes, namespace, until};
 use model::JobKey;
 use raft::RawConfig;
 use runtime::{Env, Shutdown};
-use server::{Consistency, Deregister, Server, SubmitError};
+use serde_json::json;
+use server::{Consistency, Deregister, Draft, Register, Scale, Server, SubmitError};
 use state::Table;
 
 use crate::harness;
@@ -173,6 +174,60 @@ async fn a_leader_that_is_cut_off_does_not_answer_as_leader() {
     assert!(!matches!(gone, Ok(Ok(_))), "a leader of the past called a job gone that it can not know");
     links.heal();
     until("the old leader follows", || has(&old, "meanwhile") && !old.is_leader()).await;
+    cluster.stop().await;
+}
+
+/// The entry may have reached the others before the disk failed: "not made" would be a lie, and a second try could make it twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_under_way_when_the_disk_is_full_is_not_called_refused() {
+    let cluster = Cluster::of_three(Net::memory()).await;
+    let leader = cluster.leader().await;
+    cluster.fill_disk(leader);
+    let written = cluster.server(leader).submit(&namespace("doubtful")).await;
+    assert!(matches!(written, Err(SubmitError::Unknown)), "{written:?}");
+    until("another one leads", || {
+        cluster.running.iter().any(|(number, one)| *number != leader && one.server.is_leader())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_who_scale_a_job_at_once_both_succeed() {
+    let cluster = Cluster::of_three(Net::memory()).await;
+    let server = cluster.server(cluster.leader().await);
+    // A batch job: nobody may scale while a deployment is under way.
+    let document = json!({
+        "ID": "scaled", "Name": "scaled", "Type": "batch", "Datacenters": ["dc1"],
+        "TaskGroups": [{"Name": "group", "Count": 1, "Tasks": [{"Name": "main", "Driver": "mock_driver"}]}],
+    });
+    let draft = Draft { document, namespace: "default".to_owned() };
+    let registered = server
+        .register_job(Register {
+            draft,
+            submission: None,
+            enforce_index: None,
+            preserve_counts: false,
+            preserve_resources: false,
+            eval_priority: None,
+        })
+        .await
+        .expect("it is a sound job");
+    let to = |count, enforce_index| Scale {
+        key: JobKey::new("default", "scaled"),
+        group: "group".into(),
+        count: Some(count),
+        message: String::new(),
+        error: false,
+        meta: String::new(),
+        enforce_index,
+    };
+    // Both look at the job before either has changed it.
+    let (one, other) = tokio::join!(server.scale_job(to(2, None)), server.scale_job(to(3, None)));
+    one.expect("nobody asked for an index");
+    other.expect("nobody asked for an index");
+    let late = server.scale_job(to(4, Some(registered.job_modify_index))).await;
+    assert!(late.is_err(), "whoever asks for an index is told that it has passed");
     cluster.stop().await;
 }
 

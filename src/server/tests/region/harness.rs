@@ -132,6 +132,12 @@ impl Cluster {
         self.disks.insert(number, Disk::Directory(dir));
     }
 
+    /// Leaves no room on the disk of a server that keeps its log in memory.
+    pub fn fill_disk(&self, number: u8) {
+        let Some(Disk::Memory(disk)) = self.disks.get(&number) else { panic!("its disk is not in memory") };
+        disk.fill(true);
+    }
+
     pub fn set_life(&mut self, number: u8, life: Life) {
         self.lives.insert(number, life);
     }

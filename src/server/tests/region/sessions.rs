@@ -6,7 +6,7 @@ use bytes::Bytes;
 use harness::{Cluster, Net, until};
 use model::{Capacity, Node, NodeId, NodeResources, NodeStatus, Text, Timestamp};
 use protocol::{
-    Named, decode, encode,
+    Command, Named, NodeStatusUpdate, decode, encode,
     session::{ClientMessage, ServerMessage},
 };
 use runtime::{Env, Shutdown};
@@ -166,5 +166,25 @@ async fn a_node_is_down_soon_when_both_signals_say_so_and_ready_when_it_returns(
     let mut client = Client::open(&cluster, &transport, leader).await;
     client.welcomed().await;
     assert_eq!(status(&cluster, leader), Some(NodeStatus::Ready));
+    cluster.stop().await;
+}
+
+/// A node that comes back from being given up has to say anew what it runs, and a session that goes on would not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_when_its_node_was_counted_as_gone_meanwhile() {
+    let cluster = Cluster::of_three(Net::memory()).await;
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let (transport, _acceptor) = cluster.net.attach(Role::Client, NODE, 1, any);
+    let holder = cluster.followers().await[0];
+    let mut client = Client::open(&cluster, &transport, holder).await;
+    client.welcomed().await;
+    let gone = NodeStatusUpdate { node_id: node_id(), status: NodeStatus::Disconnected, event: None };
+    let update = Command::UpdateNodeStatus { updates: vec![gone], evals: Vec::new(), now: Timestamp::ZERO };
+    cluster.server(holder).submit(&update).await.expect("there is a leader");
+    until("the session has ended", || client.connection.close_reason().is_some()).await;
+    let mut client = Client::open(&cluster, &transport, holder).await;
+    client.welcomed().await;
+    until("it counts again", || status(&cluster, holder) == Some(NodeStatus::Ready)).await;
+    assert!(client.connection.close_reason().is_none(), "the new session goes on");
     cluster.stop().await;
 }
