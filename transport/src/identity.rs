@@ -86,14 +86,18 @@ pub struct NodeId(pub [u8; 16]);
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        write_uuid(f, &self.0)
     }
+}
+
+fn write_uuid(f: &mut fmt::Formatter<'_>, bytes: &[u8; 16]) -> fmt::Result {
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            f.write_str("-")?;
+        }
+        write!(f, "{byte:02x}")?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for NodeId {
@@ -121,9 +125,16 @@ impl FromStr for NodeId {
     }
 }
 
-/// Identifies one cluster for ever: drawn at random when the first server starts it, and committed in Raft.
+/// Identifies one cluster for ever: drawn at random when the first server starts it, and committed in Raft. Written like a
+/// UUID.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct ClusterId(pub [u8; 16]);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uuid(f, &self.0)
+    }
+}
 
 /// Tells one run of an agent from the next: drawn anew at each start. Two boots of one node are compared for
 /// equality only.

@@ -199,7 +199,7 @@ impl Driver {
                 }
                 Output::Ask { to, message } => self.ask(to, message),
                 Output::Found(found) => {
-                    info!(cluster = ?found.cluster, servers = found.members.len(), "region founded");
+                    info!(cluster = %found.cluster, servers = found.members.len(), "region founded");
                     self.verdict.send_modify(|verdict| verdict.found = Some(found));
                 }
                 Output::Join { cluster } => {
