@@ -12,7 +12,7 @@ use webpki::anchor_from_trusted_cert;
 use crate::{
     TlsError,
     der::{INTEGER, OCTETS, SEQUENCE, put, take},
-    name, read,
+    name,
 };
 
 /// Certificates are valid from this long before they are made, for machines whose clocks are behind.
