@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::eval::{Budget, Evaluator, Scope, Undeclared};
 use crate::functions::Functions;
-use crate::range::{Range, Source};
+use crate::range::{Range, Source, Span};
 use crate::syntax::{AttributeSyntax, BlockSyntax, BodySyntax, Expr, ExprKind, Item};
 use crate::types::Type;
 use crate::value::Value;
@@ -112,7 +112,7 @@ const EXPANSIONS_MAX: usize = 10_000;
 
 /// What an empty generated block is counted as, in bytes: its places, and what its decoder makes of it. Some sixty
 /// thousand of them use the limit up.
-const BLOCK_WEIGHT: u64 = 2048;
+pub(crate) const BLOCK_WEIGHT: u64 = 2048;
 
 impl Evaluator<'_> {
     pub(crate) fn body(&mut self, syntax: &BodySyntax, scope: &Scope<'_>, dynamic: bool) -> Body {
@@ -131,6 +131,10 @@ impl Evaluator<'_> {
                 Item::Block(block) if dynamic && block.kind == "dynamic" => {
                     let generated = self.expand(block, scope);
                     body.blocks.extend(generated);
+                }
+                // Each copy of what stands in a generated block counts as one of its own.
+                Item::Block(block) if self.generated > 0 && !self.spend(1, BLOCK_WEIGHT, block.head()) => {
+                    break;
                 }
                 Item::Block(block) => {
                     let known = dynamic && !self.opaque.contains(&block.kind.as_str());
@@ -205,12 +209,7 @@ impl Evaluator<'_> {
             _ => {}
         }
         let entries = crate::eval::entries_of(&collection);
-        if entries.len() > EXPANSIONS_MAX {
-            let detail = format!(
-                "A dynamic block may generate {EXPANSIONS_MAX} blocks; this collection has {} elements.",
-                entries.len()
-            );
-            self.report("Invalid dynamic for_each value", detail, span);
+        if !self.may_expand(entries.len(), span) {
             return Vec::new();
         }
         let iterator = spec.iterator.clone().unwrap_or_else(|| kind.clone());
@@ -223,7 +222,9 @@ impl Evaluator<'_> {
             let names = BTreeMap::from([(iterator.clone(), item)]);
             let inner = scope.child(&names);
             let Some(labels) = self.dynamic_labels(spec.labels.map(|l| &l.expr), &inner) else { continue };
+            self.generated += 1;
             let body = self.body(&spec.content.body, &inner, true);
+            self.generated -= 1;
             blocks.push(Block {
                 kind: kind.clone(),
                 kind_range: self.source.range(*kind_span),
@@ -240,6 +241,17 @@ impl Evaluator<'_> {
             });
         }
         blocks
+    }
+
+    /// Refuses a collection that has too many elements.
+    pub(crate) fn may_expand(&mut self, elements: usize, span: Span) -> bool {
+        if elements > EXPANSIONS_MAX {
+            let detail = format!(
+                "A dynamic block may generate {EXPANSIONS_MAX} blocks; this collection has {elements} elements."
+            );
+            self.report("Invalid dynamic for_each value", detail, span);
+        }
+        elements <= EXPANSIONS_MAX
     }
 
     fn dynamic_spec<'s>(&mut self, block: &'s BlockSyntax) -> Option<DynamicSpec<'s>> {

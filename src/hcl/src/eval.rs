@@ -83,6 +83,8 @@ pub(crate) struct Evaluator<'a> {
     pub problems: Vec<Diagnostic>,
     /// Blocks in which `dynamic` has no meaning.
     pub opaque: Vec<&'static str>,
+    /// How many `dynamic` blocks generate what is being evaluated.
+    pub generated: u32,
 }
 
 impl<'a> Evaluator<'a> {
@@ -92,7 +94,15 @@ impl<'a> Evaluator<'a> {
         undeclared: Undeclared,
         budget: &'a mut Budget,
     ) -> Evaluator<'a> {
-        Evaluator { source, functions, undeclared, budget, problems: Vec::new(), opaque: Vec::new() }
+        Evaluator {
+            source,
+            functions,
+            undeclared,
+            budget,
+            problems: Vec::new(),
+            opaque: Vec::new(),
+            generated: 0,
+        }
     }
 
     pub fn report(&mut self, summary: &str, detail: impl Into<String>, span: Span) -> Value {

@@ -7,7 +7,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics, similar_name};
 use crate::eval::{Budget, Evaluator, Scope, Undeclared};
 use crate::functions::Functions;
 use crate::json::Member;
-use crate::json_syntax;
+use crate::json_syntax::{self, BlockForm};
 use crate::parse::{Dialect, parse_body};
 use crate::range::{Position, Range, Source, Span};
 use crate::syntax::{AttributeSyntax, BlockSyntax, BodySyntax};
@@ -174,6 +174,11 @@ struct Root {
     json: bool,
 }
 
+/// Values of variables are constants: a text in them is no template.
+const VARIABLE: BlockForm = BlockForm { labels: 1, dialect: Dialect::Plain, blocks: &["validation"] };
+const VARIABLES: BlockForm = BlockForm { labels: 0, dialect: Dialect::Plain, blocks: &[] };
+const LOCALS: BlockForm = BlockForm { labels: 0, dialect: Dialect::Native, blocks: &[] };
+
 fn read(name: &str, text: &str) -> Result<Root, Vec<Diagnostic>> {
     let source = Source::new(name, text);
     check_size(&source)?;
@@ -187,8 +192,9 @@ fn read(name: &str, text: &str) -> Result<Root, Vec<Diagnostic>> {
     for member in members {
         let blocks = match member.name.as_str() {
             "//" => continue,
-            "variable" => json_syntax::to_blocks(&source, &member, 1, &["validation"])?,
-            "variables" | "locals" => json_syntax::to_blocks(&source, &member, 0, &[])?,
+            "variable" => json_syntax::to_blocks(&source, &member, VARIABLE)?,
+            "variables" => json_syntax::to_blocks(&source, &member, VARIABLES)?,
+            "locals" => json_syntax::to_blocks(&source, &member, LOCALS)?,
             _ => {
                 rest.push(member);
                 continue;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::body::{Attribute, BRACKET_STEP, Body, NAME_STEP, Places};
+use crate::body::{Attribute, BLOCK_WEIGHT, BRACKET_STEP, Body, NAME_STEP, Places};
 use crate::diagnostics::Diagnostic;
 use crate::eval::{Evaluator, Scope};
 use crate::json::{self, Json, Member, Node};
@@ -80,16 +80,34 @@ fn inside(span: Span) -> Position {
     start
 }
 
-/// Blocks of a kind that has so many labels, as native syntax would have them, all their members attributes but those
-/// that are `blocks`.
+/// How the blocks of a kind are read from JSON.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockForm {
+    /// How many labels they have.
+    pub labels: usize,
+    /// Whether texts in them are templates.
+    pub dialect: Dialect,
+    /// The members that are blocks and not attributes. Texts in these are templates.
+    pub blocks: &'static [&'static str],
+}
+
+/// Blocks of a kind, as native syntax would have them.
 pub(crate) fn to_blocks(
     source: &Source,
     member: &Member,
-    labels: usize,
-    blocks: &[&str],
+    form: BlockForm,
 ) -> Result<Vec<BlockSyntax>, Vec<Diagnostic>> {
     let mut found = Vec::new();
-    collect(source, member, &member.value, labels, blocks, &mut Vec::new(), &mut found)?;
+    let mut labels = Vec::new();
+    collect(source, member, &member.value, form, &mut labels, &mut found)?;
+    if form.labels > 0 && found.is_empty() && !matches!(member.value.kind, Json::Null) {
+        let kind = &member.name;
+        let detail = format!(
+            "At least one object property is required, whose name represents the {kind} block's name."
+        );
+        let start = Span { start: member.value.span.start, end: inside(member.value.span) };
+        return Err(vec![Diagnostic::error("Missing block label", detail, source.range(start))]);
+    }
     Ok(found)
 }
 
@@ -97,19 +115,19 @@ fn collect(
     source: &Source,
     member: &Member,
     node: &Node,
-    missing: usize,
-    blocks: &[&str],
+    form: BlockForm,
     labels: &mut Vec<(String, Span)>,
     found: &mut Vec<BlockSyntax>,
 ) -> Result<(), Vec<Diagnostic>> {
     match &node.kind {
+        Json::Null => Ok(()),
         Json::Array(items) => {
-            items.iter().try_for_each(|item| collect(source, member, item, missing, blocks, labels, found))
+            items.iter().try_for_each(|item| collect(source, member, item, form, labels, found))
         }
-        Json::Object(members) if missing > 0 => {
-            for inner in members.iter().filter(|m| m.name != "//") {
+        Json::Object(members) if form.labels > labels.len() => {
+            for inner in members {
                 labels.push((inner.name.clone(), inner.name_span));
-                collect(source, member, &inner.value, missing - 1, blocks, labels, found)?;
+                collect(source, member, &inner.value, form, labels, found)?;
                 labels.pop();
             }
             Ok(())
@@ -117,11 +135,12 @@ fn collect(
         Json::Object(members) => {
             let mut items = Vec::new();
             for inner in members.iter().filter(|m| m.name != "//") {
-                if blocks.contains(&inner.name.as_str()) {
-                    items.extend(to_blocks(source, inner, 0, &[])?.into_iter().map(Item::Block));
+                if form.blocks.contains(&inner.name.as_str()) {
+                    let form = BlockForm { labels: 0, dialect: Dialect::Native, blocks: &[] };
+                    items.extend(to_blocks(source, inner, form)?.into_iter().map(Item::Block));
                     continue;
                 }
-                let expr = to_expr(source, &inner.value, Dialect::Native)?;
+                let expr = to_expr(source, &inner.value, form.dialect)?;
                 items.push(Item::Attribute(AttributeSyntax {
                     name: inner.name.clone(),
                     name_span: inner.name_span,
@@ -137,8 +156,11 @@ fn collect(
             });
             Ok(())
         }
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {
-            let detail = format!("A {:?} block is a JSON object here.", member.name);
+        Json::Bool(_) | Json::Number(_) | Json::String(_) => {
+            let detail = format!(
+                "Either a JSON object or a JSON array is required, representing the contents of one or more {:?} blocks.",
+                member.name
+            );
             Err(vec![Diagnostic::error("Incorrect JSON value type", detail, source.range(node.span))])
         }
     }
@@ -194,7 +216,9 @@ fn walk(
         }
         Json::Object(members) => {
             let mut result = Members::new();
-            for member in members.iter().filter(|m| m.name != "//") {
+            // In an object that is a value, and no body, the comment's name is one like any other: the decoder knows.
+            let comments = dialect == Dialect::Native;
+            for member in members.iter().filter(|m| comments || m.name != "//") {
                 if dialect == Dialect::Native && member.name == "dynamic" && is_dynamic(&member.value) {
                     expand(evaluator, &member.value, scope, path, places, &mut result);
                     continue;
@@ -202,7 +226,17 @@ fn walk(
                 let name = member_name(evaluator, member, scope, dialect);
                 let path = format!("{path}/{name}");
                 places.insert(format!("{path}/{NAME_STEP}"), evaluator.source.range(member.name_span));
+                let told = evaluator.problems.len();
                 let value = walk(evaluator, &member.value, scope, dialect, &path, places);
+                if member.name == "//" {
+                    evaluator.problems.truncate(told);
+                }
+                // Several blocks may have one name.
+                let known = result.get(&name).is_some_and(|first| !is_blocks(first) || !is_blocks(&value));
+                if known && dialect == Dialect::Native {
+                    let detail = format!("The argument {name:?} was already set in this object.");
+                    evaluator.report("Duplicate argument", detail, member.name_span);
+                }
                 add(&mut result, name, value);
             }
             Value::Object(result)
@@ -234,6 +268,15 @@ fn member_name(
     match leaf(evaluator, &node, scope, dialect) {
         Value::String(name) => name,
         _ => member.name.clone(),
+    }
+}
+
+/// Whether a value may stand for blocks.
+fn is_blocks(value: &Value) -> bool {
+    match value {
+        Value::Object(_) | Value::Unknown => true,
+        Value::Tuple(items) => items.iter().all(is_blocks),
+        _ => false,
     }
 }
 
@@ -313,6 +356,7 @@ fn expand_one(
     result: &mut Members,
 ) {
     let (Some(for_each), Some(content)) = (part(spec, "for_each"), part(spec, "content")) else { return };
+    let content_weight = node_weight(content);
     let collection = leaf_or_walk(evaluator, for_each, scope);
     if !matches!(collection, Value::Unknown)
         && collection.as_sequence().is_none()
@@ -329,7 +373,14 @@ fn expand_one(
         Some(Json::String(name)) => name.clone(),
         _ => kind.name.clone(),
     };
-    for (key, value) in crate::eval::entries_of(&collection) {
+    let entries = crate::eval::entries_of(&collection);
+    if !evaluator.may_expand(entries.len(), for_each.span) {
+        return;
+    }
+    for (key, value) in entries {
+        if !evaluator.spend(1, content_weight, for_each.span) {
+            return;
+        }
         let item = Value::object([("key".to_string(), key), ("value".to_string(), value)]);
         let names = BTreeMap::from([(iterator.clone(), item)]);
         let inner = scope.child(&names);
@@ -352,6 +403,17 @@ fn expand_one(
             Some(Value::Tuple(blocks)) => blocks.push(block),
             _ => add(result, kind.name.clone(), Value::Tuple(vec![block])),
         }
+    }
+}
+
+/// What each copy of a block's content takes of the limits.
+fn node_weight(node: &Node) -> u64 {
+    match &node.kind {
+        Json::Array(items) => BLOCK_WEIGHT + items.iter().map(node_weight).sum::<u64>(),
+        Json::Object(members) => {
+            BLOCK_WEIGHT + members.iter().map(|member| node_weight(&member.value)).sum::<u64>()
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => BLOCK_WEIGHT / 8,
     }
 }
 

@@ -287,6 +287,8 @@ impl<'s> Scanner<'s> {
             self.modes.pop();
         } else if newlines_length(rest) > 0 {
             self.take(Kind::QuotedNewline, newlines_length(rest));
+        } else if rest.starts_with('\r') {
+            self.take(Kind::QuotedNewline, 1);
         } else {
             self.template_text(Kind::QuotedText, false);
         }
@@ -300,7 +302,7 @@ impl<'s> Scanner<'s> {
         });
         if at_line_start {
             let line = &rest[..line_length(rest)];
-            let word = line.trim_end_matches('\r').trim_start();
+            let word = line.strip_suffix('\r').unwrap_or(line).trim_start_matches([' ', '\t']);
             // A marker that nothing follows, not even a newline, ends no heredoc.
             if word.trim_end() == marker && line.len() < rest.len() {
                 let indent = line.len() - line.trim_start().len();
@@ -315,6 +317,7 @@ impl<'s> Scanner<'s> {
 
     /// Takes literal text up to the next sequence, the end of the line (kept in `lines`), or the closing quote.
     fn template_text(&mut self, kind: Kind, lines: bool) {
+        let in_heredoc = matches!(self.modes.last(), Some(Mode::Heredoc { .. }));
         let rest = self.rest();
         let bytes = rest.as_bytes();
         let mut length = 0;
@@ -338,7 +341,14 @@ impl<'s> Scanner<'s> {
                 }
                 b'"' if !lines => break,
                 b'\n' if !lines => break,
-                b'\r' if !lines && here.starts_with("\r\n") => break,
+                b'\r' if !lines => break,
+                // A carriage return belongs to a newline here, and nothing behind another one is read.
+                b'\r' if in_heredoc && !here.starts_with("\r\n") => {
+                    if length > 0 {
+                        break;
+                    }
+                    return self.take(Kind::Invalid, rest.len());
+                }
                 b'\\' if !lines => {
                     length += 1 + here[1..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8)
                 }

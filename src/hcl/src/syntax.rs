@@ -68,7 +68,7 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 pub(crate) enum StepKind {
     Attribute(String),
-    /// A string or a number.
+    /// A constant: text, number, `true`, `false` or `null`.
     Index(Value),
 }
 

@@ -455,7 +455,7 @@ impl Assignments {
         if json_syntax::is_json(text) {
             let (members, _) = json_syntax::parse_root(&file.source)?;
             for member in members.into_iter().filter(|m| m.name != "//") {
-                let expr = json_syntax::to_expr(&file.source, &member.value, Dialect::Native)?;
+                let expr = json_syntax::to_expr(&file.source, &member.value, Dialect::Plain)?;
                 file.values.push((member.name, member.name_span, expr));
             }
             return Ok(file);

@@ -254,6 +254,9 @@ fn mistakes_in_the_layout_are_pointed_at_where_the_specification_says() {
         ("w\n{\n}\n", "f:1,1-2: Argument or block definition required"),
         ("w {}}\n", "f:1,5-6: Missing newline after block definition"),
         ("w\r{}\n", "f:1,2-3: Invalid character"),
+        ("w = \"a\rb\"\n", "f:1,7-8: Invalid multi-line string"),
+        ("w = <<E\na\rb\nE\n", "f:2,2-4,1: Invalid character"),
+        ("w = <<E\n\rE\nE\n", "f:2,1-4,1: Invalid character"),
         ("/* never closed\n", "f:1,1-2: Argument or block definition required"),
     ] {
         match wanted {

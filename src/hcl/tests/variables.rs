@@ -28,6 +28,34 @@ const DECLARED: &str =
     "variable \"x\" {\n  type    = string\n  default = \"default\"\n}\njob \"j\" { v = var.x }\n";
 
 #[test]
+fn values_of_variables_in_json_are_no_templates() {
+    let json = |variables: &str| format!("{{\"job\": {{\"j\": {{\"v\": \"${{var.x}}\"}}}}, {variables}}}");
+    let evaluate_json = |variables: &str| {
+        let body = evaluate(&inputs(&json(variables))).map_err(|d| d.to_string())?;
+        let job = body.attribute("job").expect("a job").value.to_json();
+        Ok::<_, String>(job["j"]["v"].to_string())
+    };
+    assert_eq!(
+        evaluate_json(r#""variable": {"x": {"default": "${1}"}}, "locals": null"#),
+        Ok(r#""${1}""#.into())
+    );
+    assert_eq!(evaluate_json(r#""variables": [{"x": "%{ if"}]"#), Ok(r#""%{ if""#.into()));
+    assert_eq!(
+        evaluate_json(r#""variable": {"x": {"default": [1], "type": "list(string)"}}"#),
+        Ok("[\"1\"]".into())
+    );
+    for (variables, wanted) in [
+        (r#""variable": {}"#, "Missing block label"),
+        (r#""variable": {"//": "a comment is no name"}"#, "Incorrect JSON value type"),
+    ] {
+        assert!(evaluate_json(variables).expect_err(variables).contains(wanted), "{variables}");
+    }
+    let mut inputs = inputs(DECLARED);
+    inputs.var_files = vec![("a.json".into(), "{\"x\": \"${1}\"}".into())];
+    assert_eq!(value_of(&evaluate(&inputs).expect("valid")), "\"${1}\"");
+}
+
+#[test]
 fn later_sources_of_a_value_win() {
     let mut inputs = inputs(DECLARED);
     let value = |inputs: &Inputs| value_of(&evaluate(inputs).expect("valid"));

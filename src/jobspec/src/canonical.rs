@@ -196,12 +196,6 @@ fn canonicalise_task(task: &mut Object, group_restart: &Object, prefix: &str) {
     for secret in object::children_mut(task, "Secrets") {
         null_if_empty(secret, &["Config", "Env"]);
     }
-    let idle = |lifecycle: &Object| {
-        object::text(lifecycle, "Hook").is_empty() && !object::truth(lifecycle, "Sidecar")
-    };
-    if object::child(task, "Lifecycle").is_some_and(idle) {
-        object::set(task, "Lifecycle", Value::Null);
-    }
     let restart = object::child(task, "RestartPolicy")
         .map_or_else(|| group_restart.clone(), |own| overlay(group_restart, own));
     object::set(task, "RestartPolicy", restart);
@@ -223,7 +217,8 @@ fn null_if_empty(holder: &mut Object, keys: &[&str]) {
 fn fill_resources(holder: &mut Object) {
     object::set_if_null(holder, "Resources", shape::empty(&RESOURCES));
     if let Some(resources) = object::child_mut(holder, "Resources") {
-        let cpu = if object::int(resources, "Cores") == 0 { 100 } else { 0 };
+        // Whoever says how many cores, even none, says what is wanted of the processor.
+        let cpu = if object::is_null(resources, "Cores") { 100 } else { 0 };
         object::set_if_null(resources, "CPU", cpu);
     }
 }

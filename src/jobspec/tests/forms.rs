@@ -259,7 +259,7 @@ fn the_canonical_form_leaves_to_the_job_what_groups_inherit() {
 fn blocks_and_mistakes_in_the_json_syntax_are_where_hcl_has_them() {
     let parse = |inside: &str| parse(&format!("{{\"job\": {{\"j\": {{\n{inside}\n}}}}}}"));
     let job =
-        parse("\"constraint\": [], \"group\": {\"g\": {\"volume\": {}, \"service\": []}}").expect("a job");
+        parse("\"constraint\": [], \"group\": {\"g\": {\"service\": []}}").expect("a job");
     assert_eq!((&job["Constraints"], &job["TaskGroups"][0]["Services"]), (&Value::Null, &Value::Null));
     let refused = |inside: &str| {
         let problems = parse(inside).expect_err(inside);
@@ -271,4 +271,48 @@ fn blocks_and_mistakes_in_the_json_syntax_are_where_hcl_has_them() {
         refused("\"group\": {\"g\": {\"scaling\": {\"min\": 1}}}"),
         "f:2,37-38: Missing required argument"
     );
+    // A list of bodies is several blocks, a list within it one block of all their members.
+    let groups = parse(
+        "\"group\": [{\"a\": [{\"count\": 1}, {\"count\": 2}]}, {\"b\": [[{\"count\": 3}, {\"meta\": {}}]]}]",
+    );
+    let groups = groups.expect("three groups")["TaskGroups"].clone();
+    let names: Vec<_> = groups.as_array().into_iter().flatten().map(|g| (&g["Name"], &g["Count"])).collect();
+    assert_eq!(names, [(&json!("a"), &json!(1)), (&json!("a"), &json!(2)), (&json!("b"), &json!(3))]);
+    for (inside, wanted) in [
+        ("\"group\": {}", "f:2,10-11: Missing block label"),
+        ("\"group\": [\"g\"]", "f:2,11-14: Incorrect JSON value type"),
+        ("\"group\": {\"g\": 1}", "f:2,16-17: Incorrect JSON value type"),
+        ("\"group\": {\"//\": \"a comment is no name\"}", "f:2,17-39: Incorrect JSON value type"),
+        ("\"name\": \"a\", \"name\": \"b\"", "f:2,14-20: Duplicate argument"),
+        ("\"update\": \"${{}}\"", "f:2,11-18: Incorrect JSON value type"),
+        (
+            "\"group\": {\"g\": {\"task\": {\"t\": {\"scaling\": {\"cpu\": [{\"max\": 1, \"type\": \"x\"}]}}}}}",
+            "f:2,55-56: Invalid scaling policy type",
+        ),
+    ] {
+        assert_eq!(refused(inside), wanted, "{inside}");
+    }
+}
+
+#[test]
+fn comments_in_the_json_syntax_are_none_within_values() {
+    let job =
+        parse("{\"job\": {\"j\": {\"//\": \"${nope(1)}\", \"meta\": {\"//\": \"kept\"}}}}").expect("a job");
+    assert_eq!(job["Meta"], json!({ "//": "kept" }));
+    let dynamic = |elements: u32| {
+        let content = "\"group\": {\"for_each\": \"${setproduct(range(N), range(100))}\", \"labels\": [\"g${group.value[0]}-${group.value[1]}\"], \"content\": {\"count\": 1}}";
+        let content = content.replace('N', &elements.to_string());
+        parse(&format!("{{\"job\": {{\"j\": {{\"dynamic\": {{{content}}}}}}}}}"))
+    };
+    assert_eq!(dynamic(1).expect("many groups")["TaskGroups"][2]["Name"], "g0-2");
+    assert!(dynamic(101).expect_err("too many").contains("10000 blocks"));
+}
+
+#[test]
+fn what_a_task_says_of_itself_stays_in_the_canonical_form() {
+    let mut job = parse("job \"j\" {\n group \"g\" {\n task \"t\" {\n lifecycle {\n hook = \"\"\n}\n resources {\n cores = 0\n}\n}\n}\n}\n").expect("a job");
+    jobspec::canonicalise(&mut job);
+    let task = &job["TaskGroups"][0]["Tasks"][0];
+    assert_eq!(task["Lifecycle"], json!({ "Hook": "", "Sidecar": false }));
+    assert_eq!((&task["Resources"]["CPU"], &task["Resources"]["Cores"]), (&json!(0), &json!(0)));
 }

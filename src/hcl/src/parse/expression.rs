@@ -563,7 +563,7 @@ fn splat(from: Expr, each: Expr, marker: Span) -> Expr {
 /// A number or a text without sequences: an index that needs no computing.
 fn literal_key(key: &Expr) -> Option<Value> {
     match &key.kind {
-        ExprKind::Literal(value @ Value::Number(_)) => Some(value.clone()),
+        ExprKind::Literal(value @ (Value::Number(_) | Value::Bool(_) | Value::Null)) => Some(value.clone()),
         ExprKind::Template(parts) => match parts.as_slice() {
             [Expr { kind: ExprKind::Literal(value @ Value::String(_)), .. }] => Some(value.clone()),
             _ => None,

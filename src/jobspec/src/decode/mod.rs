@@ -1,6 +1,7 @@
 //! An evaluated HCL body to a job in the API's shape, as written: what the file does not say stays unset.
 
 mod finish;
+mod json_blocks;
 mod values;
 
 use crate::object::Object;
@@ -92,10 +93,11 @@ impl<'a> Decoder<'a> {
         // In the JSON syntax, a job is an object of one member: its label.
         let attribute = body.attribute("job")?;
         self.places = Some(&attribute.places);
-        let found = self.json_blocks(attribute, Vec::new(), Labels::One("name"));
+        let found = self.json_blocks(attribute, Vec::new(), "job", Labels::One("name"));
         let [first, others @ ..] = found.as_slice() else {
-            let detail = "All job blocks must have 1 labels (name).";
-            self.report("Missing name for job", detail, attribute.value_range.clone());
+            if self.problems.is_empty() {
+                self.problems.push(Diagnostic::general("Missing job block", "A job block is required"));
+            }
             return None;
         };
         if let Some(second) = others.first() {
@@ -138,10 +140,18 @@ impl<'a> Decoder<'a> {
                 }
                 Kind::StringMap | Kind::StringListMap if !body.json && field.is_block() => continue,
                 Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free if !body.json => continue,
-                Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free => {
+                Kind::StringMap | Kind::StringListMap if !body.json || field.map_form != MapForm::Block => {
+                    self.value(field, &attribute.value, &attribute.value_range)
+                }
+                Kind::Block(_)
+                | Kind::Blocks(_)
+                | Kind::BlockMap(_)
+                | Kind::Free
+                | Kind::StringMap
+                | Kind::StringListMap => {
                     let mut path = self.path.clone();
                     path.push(attribute.name.clone());
-                    let found = self.json_blocks(attribute, path, labels(block, field));
+                    let found = self.json_blocks(attribute, path, field.hcl, labels(block, field));
                     self.nested(block, field, found)
                 }
                 _ if matches!(block.name, "Constraint" | "Affinity") => self.compared(field.kind, attribute),
@@ -241,7 +251,7 @@ impl<'a> Decoder<'a> {
         self.path = outside;
         let mut object = finish::block(inner, read);
         if parent.name == "Task" && field.hcl == "scaling" {
-            self.task_scaling(&mut object, label);
+            self.task_scaling(&mut object, found);
         }
         if parent.name == "TaskGroup" && field.hcl == "scaling" {
             self.group_scaling(&object, found);
@@ -294,8 +304,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn task_scaling(&mut self, scaling: &mut Object, label: Option<&(String, Range)>) {
-        let Some((label, range)) = label else { return };
+    fn task_scaling(&mut self, scaling: &mut Object, found: &Found<'_>) {
+        let Some((label, range)) = found.labels.first() else { return };
         let kind = match label.to_lowercase().as_str() {
             "cpu" => "vertical_cpu",
             "mem" => "vertical_mem",
@@ -307,8 +317,9 @@ impl<'a> Decoder<'a> {
         match crate::object::text(scaling, "Type") {
             "" => crate::object::set(scaling, "Type", kind),
             own if own != kind => {
-                let detail = format!("Invalid policy type, expected {kind:?} but found {own:?}");
-                self.report("Invalid scaling policy type", detail, range.clone());
+                // The two are told in this order there, the block's own first.
+                let detail = format!("Invalid policy type, expected {own:?} but found {kind:?}");
+                self.report("Invalid scaling policy type", detail, found.head.clone());
             }
             _ => {}
         }
@@ -445,92 +456,6 @@ impl<'a> Decoder<'a> {
             let detail = format!("Blocks of type {name:?} are not expected here.{hint}");
             self.report("Unsupported block type", detail, inner.kind_range.clone());
         }
-    }
-
-    /// The blocks that an argument of a JSON text stands for: an object or a list of them, below a label where there is one.
-    fn json_blocks(
-        &mut self,
-        attribute: &hcl::Attribute,
-        path: Vec<String>,
-        expected: Labels,
-    ) -> Vec<Found<'static>> {
-        let mut found = Vec::new();
-        let mut todo: Vec<(Vec<String>, Option<String>, &hcl::Value)> = vec![(path, None, &attribute.value)];
-        while let Some((path, label, value)) = todo.pop() {
-            let place = self.place(&path, attribute);
-            let below = |step: String| path.iter().cloned().chain([step]).collect::<Vec<_>>();
-            match value {
-                hcl::Value::Tuple(items) | hcl::Value::List(_, items) => {
-                    let items = items.iter().enumerate().rev();
-                    todo.extend(items.map(|(index, item)| (below(index.to_string()), label.clone(), item)));
-                }
-                hcl::Value::Object(members) | hcl::Value::Map(_, members)
-                    if matches!(expected, Labels::One(_)) && label.is_none() =>
-                {
-                    let members = members.iter().rev();
-                    todo.extend(
-                        members.map(|(name, value)| (below(name.clone()), Some(name.clone()), value)),
-                    );
-                }
-                hcl::Value::Object(members) | hcl::Value::Map(_, members) => {
-                    let body = Body {
-                        attributes: members
-                            .iter()
-                            .map(|(name, value)| self.json_member(name, value, &path, attribute))
-                            .collect(),
-                        blocks: Vec::new(),
-                        range: place.clone(),
-                        json: true,
-                    };
-                    let labels = label.into_iter().map(|label| (label, place.clone())).collect();
-                    found.push(Found {
-                        labels,
-                        head: place.clone(),
-                        open: place,
-                        dynamic: None,
-                        body: Cow::Owned(body),
-                        path,
-                    });
-                }
-                hcl::Value::Null | hcl::Value::Unknown => {}
-                other => {
-                    let detail = format!(
-                        "A JSON object is required, to represent a block; have {}.",
-                        other.friendly_type()
-                    );
-                    self.report("Incorrect JSON value type", detail, place);
-                }
-            }
-        }
-        found
-    }
-
-    fn json_member(
-        &self,
-        name: &str,
-        value: &hcl::Value,
-        path: &[String],
-        owner: &hcl::Attribute,
-    ) -> hcl::Attribute {
-        let path: Vec<_> = path.iter().cloned().chain([name.to_owned()]).collect();
-        let place = self.place(&path, owner);
-        let steps = || path.iter().map(String::as_str);
-        let name_range = self.places.and_then(|places| places.find_name(steps())).unwrap_or(&place).clone();
-        let start = self.places.and_then(|places| places.find_bracket(steps())).unwrap_or(&place).clone();
-        hcl::Attribute {
-            name: name.to_owned(),
-            name_range,
-            value: value.clone(),
-            value_range: start,
-            range: place,
-            is_object: false,
-            places: hcl::Places::default(),
-        }
-    }
-
-    fn place(&self, path: &[String], owner: &hcl::Attribute) -> Range {
-        let known = self.places.and_then(|places| places.find(path.iter().map(String::as_str)));
-        known.unwrap_or(&owner.name_range).clone()
     }
 }
 
