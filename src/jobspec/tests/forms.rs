@@ -258,8 +258,7 @@ fn the_canonical_form_leaves_to_the_job_what_groups_inherit() {
 #[test]
 fn blocks_and_mistakes_in_the_json_syntax_are_where_hcl_has_them() {
     let parse = |inside: &str| parse(&format!("{{\"job\": {{\"j\": {{\n{inside}\n}}}}}}"));
-    let job =
-        parse("\"constraint\": [], \"group\": {\"g\": {\"service\": []}}").expect("a job");
+    let job = parse("\"constraint\": [], \"group\": {\"g\": {\"service\": []}}").expect("a job");
     assert_eq!((&job["Constraints"], &job["TaskGroups"][0]["Services"]), (&Value::Null, &Value::Null));
     let refused = |inside: &str| {
         let problems = parse(inside).expect_err(inside);
@@ -287,7 +286,7 @@ fn blocks_and_mistakes_in_the_json_syntax_are_where_hcl_has_them() {
         ("\"update\": \"${{}}\"", "f:2,11-18: Incorrect JSON value type"),
         (
             "\"group\": {\"g\": {\"task\": {\"t\": {\"scaling\": {\"cpu\": [{\"max\": 1, \"type\": \"x\"}]}}}}}",
-            "f:2,55-56: Invalid scaling policy type",
+            "f:2,51-52: Invalid scaling policy type",
         ),
     ] {
         assert_eq!(refused(inside), wanted, "{inside}");
