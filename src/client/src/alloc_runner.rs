@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use driver::{Signal, TaskId};
 use model::{
-    AllocHealth, AllocId, AllocRecord, DesiredStatus, Job, JobType, Task, TaskEvent, TaskRunState, TaskState,
-    Text, Timestamp,
+    AllocHealth, AllocId, AllocRecord, ClientStatus, DesiredStatus, Job, JobType, Task, TaskEvent,
+    TaskEventKind as Kind, TaskRunState, TaskState, Text, Timestamp,
 };
 use parking_lot::Mutex;
 use protocol::session::AllocUpdate;
@@ -33,6 +33,9 @@ const NOTES_MAX: usize = 64;
 
 /// Wishes waiting for a task.
 const WISHES_MAX: usize = 8;
+
+/// What is said of an allocation that was stopped because its run took too long. Known to users.
+const OVERRAN: &str = "allocation exceeded max_run_duration";
 
 /// What is asked of an allocation.
 #[derive(Debug)]
@@ -178,6 +181,8 @@ struct Runner {
     look_at: Option<Timestamp>,
     destroyed: Option<oneshot::Sender<()>>,
     after: Vec<watch::Receiver<bool>>,
+    /// It ran for as long as its group lets it, and is or was stopped for that.
+    overran: bool,
 }
 
 /// Leaders, main tasks, sidecars.
@@ -218,6 +223,8 @@ impl Runner {
             network: None,
         };
         let live = rows.iter().map(|_| Arc::new(Live::default())).collect();
+        let overran =
+            states.iter().flat_map(|state| &state.events).any(|event| event.kind == Kind::MaxRunDuration);
         let assigned = Arc::new(ArcSwap::from_pointee(Assigned { alloc: start.alloc, job: start.job }));
         let over = watch::Sender::new(false);
         let view = View { assigned, dir, told: Mutex::new(told), live, ended_at: Mutex::new(None), over };
@@ -240,6 +247,7 @@ impl Runner {
             look_at: None,
             destroyed: None,
             after: start.after,
+            overran,
         }
     }
 
@@ -390,7 +398,8 @@ impl Runner {
             return;
         };
         // Checks are not run by this agent yet: tasks alone decide, and docs/status.md says so.
-        let rule = Rule { min_healthy_time, deadline: now.after(healthy_deadline), checks: false };
+        let deadline = now.after(healthy_deadline);
+        let rule = Rule { min_healthy_time, deadline, healthy_deadline, checks: false };
         self.health = Some(Watch::new(rule, now));
     }
 
@@ -521,6 +530,35 @@ impl Runner {
         self.begin_stop(false);
     }
 
+    /// Returns when the allocation has run for as long as its group lets it. What its tasks do meanwhile does not matter.
+    fn run_ends_at(&self) -> Option<Timestamp> {
+        let assigned = self.view.assigned.load();
+        let limit = assigned.group().max_run_duration?;
+        let first = |state: &TaskState| {
+            state.events.first().filter(|event| event.kind == Kind::Received).map(|event| event.time)
+        };
+        // Long histories lose their beginning; then the time of its placement has to do.
+        let begun = self.states.iter().filter_map(first).min().unwrap_or(assigned.alloc.create_time);
+        Some(begun.after(limit))
+    }
+
+    /// Stops the tasks once their group's longest run is over. It ends well all the same.
+    fn stop_what_overran(&mut self, now: Timestamp) {
+        let Some(ends_at) = self.run_ends_at() else { return };
+        if now < ends_at || self.stopping.is_some() || self.is_over() {
+            return;
+        }
+        self.overran = true;
+        let assigned = self.view.assigned.load_full();
+        let limit = assigned.group().max_run_duration.unwrap_or_default();
+        for at in 0..self.states.len() {
+            if self.states[at].state != TaskRunState::Dead && !self.is_poststop(at) {
+                self.wish(at, Wish::Note(events::ran_too_long(limit, now)));
+            }
+        }
+        self.begin_stop(false);
+    }
+
     /// Tells the tasks of the current stage to stop. Those that are over note it, too: it is part of their history.
     fn stop_stage(&mut self) {
         let assigned = self.view.assigned.load_full();
@@ -552,9 +590,10 @@ impl Runner {
             self.consequence = consequence;
             self.follow(consequence, now);
         }
+        self.stop_what_overran(now);
         self.advance_stop();
         let mut gates = lifecycle::may_start(tasks, &self.states, self.stopping.is_some());
-        if !self.after.is_empty() {
+        if !self.after.is_empty() || self.overran {
             gates.fill(false);
         }
         let gates: Arc<[bool]> = gates.into();
@@ -564,6 +603,8 @@ impl Runner {
             changed
         });
         self.look_at_health(now);
+        let ends_at = self.run_ends_at().filter(|_| self.stopping.is_none() && !self.is_over());
+        self.look_at = self.look_at.into_iter().chain(ends_at).min();
         self.finish_poststop(tasks.len());
         self.tell();
     }
@@ -595,9 +636,10 @@ impl Runner {
         }
     }
 
-    /// A poststop task of an allocation that never got to run has nothing to do when everything is removed.
+    /// A poststop task of an allocation that never got to run has nothing to do when everything is removed, and one of an
+    /// allocation that ran for too long gets no more time.
     fn finish_poststop(&mut self, tasks: usize) {
-        if self.destroyed.is_none() {
+        if self.destroyed.is_none() && !(self.overran && self.is_over()) {
             return;
         }
         for at in 0..tasks {
@@ -656,6 +698,7 @@ impl Runner {
             self.view.over.send_replace(true);
         }
         let (status, words) = lifecycle::status(&self.states);
+        let words = if self.overran && status == ClientStatus::Complete { OVERRAN } else { words };
         let mut told = self.view.told.lock();
         let same =
             told.client_status == status && *told.task_states == *self.states && told.health == self.verdict;

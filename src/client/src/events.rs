@@ -5,6 +5,8 @@ use std::time::Duration;
 use driver::{ExitResult, Signal};
 use model::{TaskEvent, TaskEventKind as Kind, Timestamp, duration_text};
 
+use crate::restart::WITHIN_POLICY;
+
 /// The client knows of the task.
 pub fn received(now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::Received, now)
@@ -63,6 +65,14 @@ pub fn stopped_alone(limit: Duration, now: Timestamp) -> TaskEvent {
     ))
 }
 
+/// It is stopped because its allocation ran for as long as its group lets it.
+pub fn ran_too_long(limit: Duration, now: Timestamp) -> TaskEvent {
+    let limit = duration_text(limit);
+    TaskEvent::new(Kind::MaxRunDuration, now)
+        .with("max_run_duration", limit.clone())
+        .shown_as(format!("Allocation ran for its max_run_duration of {limit}"))
+}
+
 /// It is given time before it is told to stop.
 pub fn waiting_for_shutdown_delay(delay: Duration, now: Timestamp) -> TaskEvent {
     let delay = duration_text(delay);
@@ -82,12 +92,15 @@ pub fn killed(now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::Killed, now)
 }
 
-/// It starts again after a wait.
+/// It starts again after a wait. A reason out of the ordinary comes first.
 pub fn restarting(delay: Duration, reason: &str, now: Timestamp) -> TaskEvent {
+    let wait = format!("Task restarting in {}", duration_text(delay));
+    let ordinary = reason.is_empty() || reason == WITHIN_POLICY;
+    let shown = if ordinary { wait } else { format!("{reason} - {wait}") };
     TaskEvent::new(Kind::Restarting, now)
         .with("restart_reason", reason)
         .with("start_delay", delay.as_nanos().to_string())
-        .shown_as(format!("Task restarting in {}", duration_text(delay)))
+        .shown_as(shown)
 }
 
 /// It does not start again.
@@ -166,4 +179,22 @@ pub fn main_dead(now: Timestamp) -> TaskEvent {
 /// Its allocation became unhealthy.
 pub fn unhealthy(why: &str, now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::AllocUnhealthy, now).saying(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_out_of_the_ordinary_says_why_first() {
+        let shown = |reason: &str| {
+            let event = restarting(Duration::from_secs(15), reason, Timestamp(1));
+            event.details.map(|details| details.display.to_string())
+        };
+        assert_eq!(shown(WITHIN_POLICY).as_deref(), Some("Task restarting in 15s"));
+        assert_eq!(
+            shown("Exceeded allowed attempts, applying a delay").as_deref(),
+            Some("Exceeded allowed attempts, applying a delay - Task restarting in 15s")
+        );
+    }
 }

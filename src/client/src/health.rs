@@ -11,6 +11,8 @@ pub struct Rule {
     pub min_healthy_time: Duration,
     /// By when.
     pub deadline: Timestamp,
+    /// How long after the beginning that is, in the group's words.
+    pub healthy_deadline: Duration,
     /// Whether its checks count, beside its tasks.
     pub checks: bool,
 }
@@ -94,6 +96,7 @@ impl Watch {
     /// Says of each task that stands in the way what is wrong with it.
     fn blame(&self, tasks: &[(Part, &TaskState)], now: Timestamp) -> Vec<(usize, String)> {
         let least = model::duration_text(self.rule.min_healthy_time);
+        let longest = model::duration_text(self.rule.healthy_deadline);
         let too_short = |state: &TaskState| {
             state.started_at.max(state.last_restart).max(self.begun).after(self.rule.min_healthy_time) > now
         };
@@ -102,9 +105,9 @@ impl Watch {
             (_, TaskRunState::Dead) if state.failed => Some("Unhealthy because of failed task".to_owned()),
             (Part::Stays, TaskRunState::Dead) => Some("Unhealthy because of dead task".to_owned()),
             (_, TaskRunState::Pending) => Some("Task not running by deadline".to_owned()),
-            (Part::Stays, TaskRunState::Running) if too_short(state) => {
-                Some(format!("Task not running for min_healthy_time of {least} by healthy_deadline"))
-            }
+            (Part::Stays, TaskRunState::Running) if too_short(state) => Some(format!(
+                "Task not running for min_healthy_time of {least} by healthy_deadline of {longest}"
+            )),
             (Part::Stays, TaskRunState::Running) if self.rule.checks => {
                 Some("Services not healthy by deadline".to_owned())
             }
@@ -137,7 +140,9 @@ mod tests {
 
     fn watch(checks: bool) -> Watch {
         let min_healthy_time = Duration::from_secs(10);
-        Watch::new(Rule { min_healthy_time, deadline: Timestamp(60 * SECOND), checks }, Timestamp(1))
+        let healthy_deadline = Duration::from_secs(60);
+        let rule = Rule { min_healthy_time, deadline: Timestamp(60 * SECOND), healthy_deadline, checks };
+        Watch::new(rule, Timestamp(1))
     }
 
     #[test]
@@ -157,6 +162,7 @@ mod tests {
         let rule = Rule {
             min_healthy_time: Duration::from_secs(10),
             deadline: Timestamp(60 * SECOND),
+            healthy_deadline: Duration::from_secs(60),
             checks: false,
         };
         let mut watch = Watch::new(rule, Timestamp(30 * SECOND));
@@ -181,6 +187,14 @@ mod tests {
         // What is meant to end and did is not to blame.
         let tasks = [(Part::Stays, &dead), (Part::Stays, &killed), (Part::Ends, &ended)];
         assert_eq!(watch(false).look(&tasks, false, Timestamp(2 * SECOND)), Verdict::Unhealthy { why });
+    }
+
+    #[test]
+    fn what_restarts_too_often_is_told_both_times() {
+        let restarted = task(TaskRunState::Running, false, 55 * SECOND);
+        let why = "Task not running for min_healthy_time of 10s by healthy_deadline of 1m0s".to_owned();
+        let verdict = watch(false).look(&[(Part::Stays, &restarted)], false, Timestamp(60 * SECOND));
+        assert_eq!(verdict, Verdict::Unhealthy { why: vec![(0, why)] });
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub enum Decision {
     },
 }
 
+/// The ordinary reason of a restart.
+pub const WITHIN_POLICY: &str = "Restart within policy";
+
 impl Tracker {
     /// Decides about a task that is not running. `jitter` is drawn evenly from 0 to 1.
     pub fn decide(
@@ -87,9 +90,7 @@ impl Tracker {
             Cause::StartFailed { recoverable: false } if policy.attempts > 0 => {
                 return Decision::Fail { reason: "Error was unrecoverable".to_owned() };
             }
-            Cause::Exited { successful: true } if purpose == Purpose::Ending || policy.attempts == 0 => {
-                return Decision::Done;
-            }
+            Cause::Exited { successful: true } if purpose == Purpose::Ending => return Decision::Done,
             Cause::StartFailed { .. } | Cause::Exited { .. } => {}
         }
         // Whatever the mode: there is no window to wait for.
@@ -103,7 +104,7 @@ impl Tracker {
         self.count += 1;
         if self.count <= policy.attempts {
             let delay = policy.delay + policy.delay.mul_f64(JITTER * jitter);
-            return Decision::Restart { delay, reason: "Restart within policy" };
+            return Decision::Restart { delay, reason: WITHIN_POLICY };
         }
         if policy.mode == "delay" {
             let end = self.window_start.after(policy.interval);
@@ -145,10 +146,7 @@ mod tests {
         let two = policy(2, "fail");
         for _ in 0..2 {
             let decision = tracker.decide(&two, Purpose::Lasting, FAILED, now, 0.0);
-            assert_eq!(
-                decision,
-                Decision::Restart { delay: Duration::from_secs(15), reason: "Restart within policy" }
-            );
+            assert_eq!(decision, Decision::Restart { delay: Duration::from_secs(15), reason: WITHIN_POLICY });
         }
         let reason = "Exceeded allowed attempts 2 in interval 30m0s and mode is \"fail\"".to_owned();
         assert_eq!(tracker.decide(&two, Purpose::Lasting, FAILED, now, 0.0), Decision::Fail { reason });
@@ -165,17 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn without_attempts_a_good_end_is_the_end_and_a_bad_one_fails() {
+    fn without_attempts_what_is_to_last_fails_however_it_ends() {
         let now = Timestamp(1_000_000_000);
+        let ended = Cause::Exited { successful: true };
         for mode in ["fail", "delay"] {
             let none = policy(0, mode);
-            let cause = Cause::Exited { successful: true };
-            assert_eq!(Tracker::default().decide(&none, Purpose::Lasting, cause, now, 0.0), Decision::Done);
-            let reason = "Policy allows no restarts".to_owned();
-            assert_eq!(
-                Tracker::default().decide(&none, Purpose::Lasting, FAILED, now, 0.0),
-                Decision::Fail { reason }
-            );
+            for cause in [ended, FAILED] {
+                let reason = "Policy allows no restarts".to_owned();
+                assert_eq!(
+                    Tracker::default().decide(&none, Purpose::Lasting, cause, now, 0.0),
+                    Decision::Fail { reason }
+                );
+            }
+            assert_eq!(Tracker::default().decide(&none, Purpose::Ending, ended, now, 0.0), Decision::Done);
         }
     }
 
