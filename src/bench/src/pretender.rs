@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use client::{Outbox, SessionNode};
+use client::{Outbox, SessionNode, UnknownJob};
 use model::{
     AllocHealth, AllocId, AllocRecord, ClientStatus, DesiredStatus, Job, Node, TaskEvent, TaskEventKind,
     TaskRunState, TaskState, Timestamp,
@@ -175,7 +175,7 @@ impl SessionNode for Pretender {
         allocs.known.iter().map(|(id, (status, tasks))| self.update(*id, *status, tasks.clone())).collect()
     }
 
-    async fn apply(&self, assignments: Assignments) {
+    async fn apply(&self, assignments: Assignments) -> Result<(), UnknownJob> {
         let mut allocs = self.inner.allocs.lock();
         assignments.jobs.iter().for_each(|job| self.inner.jobs.learn(job));
         let mut made = Made::new();
@@ -188,6 +188,7 @@ impl SessionNode for Pretender {
             allocs.known.remove(id);
             self.inner.outbox.forget(*id);
         }
+        Ok(())
     }
 
     fn leaving(&self) -> watch::Receiver<bool> {

@@ -21,7 +21,7 @@ use crate::{
     metadata::Metadata,
     offline,
     outbox::Outbox,
-    session::SessionNode,
+    session::{SessionNode, UnknownJob},
     stats::Sampler,
     task_runner::Assigned,
 };
@@ -294,22 +294,29 @@ impl Client {
     }
 
     /// Does what the servers want: starts, changes, stops and removes allocations.
-    pub async fn apply(&self, assignments: Assignments) {
+    ///
+    /// # Errors
+    ///
+    /// When an allocation's job was not sent; the others are done. A new session is told everything anew.
+    pub async fn apply(&self, assignments: Assignments) -> Result<(), UnknownJob> {
         let mut requests = Vec::new();
         let mut gone = Vec::new();
+        let mut unknown = None;
         {
             let mut allocs = self.inner.allocs.lock();
             for job in assignments.jobs {
                 allocs.jobs.insert((job.key.clone(), job.create_index, job.version), job);
             }
             let mut named: BTreeSet<AllocId> = assignments.kept.into_iter().collect();
+            let mut jobs = BTreeSet::new();
             for alloc in assignments.allocs {
                 named.insert(alloc.id);
                 let key = (alloc.job.clone(), alloc.job_create_index, alloc.job_version);
                 let Some(job) = allocs.jobs.get(&key).cloned() else {
-                    tracing::error!(alloc_id = %alloc.id, "server named a job that it did not send");
+                    unknown = Some(UnknownJob { alloc: alloc.id });
                     continue;
                 };
+                jobs.insert(key);
                 if let Some(handle) = allocs.running.get(&alloc.id) {
                     let known = handle.view.assigned.load().alloc.alloc_modify_index;
                     if alloc.alloc_modify_index > known {
@@ -332,6 +339,7 @@ impl Client {
             gone.extend(assignments.removed);
             if assignments.complete {
                 gone.extend(allocs.running.keys().filter(|id| !named.contains(id)).copied());
+                allocs.jobs.retain(|key, _| jobs.contains(key));
             }
         }
         for (handle, request) in requests {
@@ -344,6 +352,7 @@ impl Client {
                 async move { client.destroy(id).await }
             });
         }
+        unknown.map_or(Ok(()), Err)
     }
 
     /// Stops an allocation's tasks, removes everything of it, and forgets it. Unknown ones are gone already.
@@ -359,19 +368,8 @@ impl Client {
 
     fn forget(&self, id: AllocId) {
         self.inner.context.outbox.forget(id);
-        let mut allocs = self.inner.allocs.lock();
-        allocs.running.remove(&id);
-        let named: BTreeSet<JobRef> = allocs
-            .running
-            .values()
-            .map(|handle| {
-                let job = &handle.view.assigned.load().job;
-                (job.key.clone(), job.create_index, job.version)
-            })
-            .collect();
-        if allocs.jobs.len() > named.len() * 2 + 16 {
-            allocs.jobs.retain(|key, _| named.contains(key));
-        }
+        // Its job stays: the server that sent it counts on that until it sends a complete list.
+        self.inner.allocs.lock().running.remove(&id);
     }
 
     /// Restarts a task, or all of them.
@@ -528,8 +526,8 @@ impl SessionNode for Client {
         Self::told(self)
     }
 
-    async fn apply(&self, assignments: Assignments) {
-        Self::apply(self, assignments).await;
+    async fn apply(&self, assignments: Assignments) -> Result<(), UnknownJob> {
+        Self::apply(self, assignments).await
     }
 
     fn leaving(&self) -> watch::Receiver<bool> {

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use model::Node;
+use model::{AllocId, Node};
 use protocol::{
     Named, decode, encode,
     session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
@@ -75,6 +75,14 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Failures remembered so that each is told once: one for each server.
 const TOLD_MAX: usize = 64;
 
+/// A server counted on a job that the node does not have. A new session carries everything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("server named the job of allocation {alloc} and did not send it")]
+pub struct UnknownJob {
+    /// The allocation, which is not started.
+    pub alloc: AllocId,
+}
+
 /// A node for which a session speaks: the product's [`Client`], or one that only pretends to run what it is given, of
 /// which a measurement needs thousands.
 pub trait SessionNode: Clone + Send + Sync + 'static {
@@ -88,8 +96,8 @@ pub trait SessionNode: Clone + Send + Sync + 'static {
     fn outbox(&self) -> &Outbox;
     /// Lists how everything is that the node knows of.
     fn told(&self) -> Vec<AllocUpdate>;
-    /// Does what the servers want.
-    fn apply(&self, assignments: Assignments) -> impl Future<Output = ()> + Send;
+    /// Does what the servers want; an error ends the session.
+    fn apply(&self, assignments: Assignments) -> impl Future<Output = Result<(), UnknownJob>> + Send;
     /// Turns true when the node leaves on purpose.
     fn leaving(&self) -> watch::Receiver<bool>;
     /// Notes whether a server that has a leader hears this node.
@@ -125,6 +133,8 @@ enum Ended {
     Finished,
     #[error("server refused: {0}")]
     Refused(String),
+    #[error(transparent)]
+    UnknownJob(#[from] UnknownJob),
     #[error("{why}; another server took over")]
     Moved { why: Why, to: Box<(SocketAddr, Opened)> },
     #[error("this node leaves")]
@@ -424,7 +434,7 @@ impl<N: SessionNode> Talk<N> {
                 self.ping_due = self.env.now();
                 self.client.set_contact(true);
             }
-            ServerMessage::Allocs(assignments) => self.client.apply(assignments).await,
+            ServerMessage::Allocs(assignments) => self.client.apply(assignments).await?,
             ServerMessage::Ack { seq: acked, .. } => {
                 if let Some((_, said)) = self.under_way.take_if(|(seq, _)| *seq == acked) {
                     self.client.outbox().settle(said);

@@ -14,15 +14,18 @@ use std::{
 
 use bytes::Bytes;
 use client::{Client, Config, Contact, SESSION_HEADER, ServerAddr, Servers, Session, fingerprint};
-use model::{AllocId, AllocRecord, Capacity, ClientStatus, DesiredStatus, Job, JobKey, NodeId, Timestamp};
+use model::{
+    AllocId, AllocRecord, Capacity, ClientStatus, DesiredStatus, Job, JobKey, NodeId, TaskEventKind,
+    Timestamp,
+};
 use parking_lot::Mutex;
 use protocol::{
     decode, encode,
     session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
 };
-use runtime::{Env, Instant, Shutdown, WallClock};
+use runtime::{Env, Instant, Shutdown, Skew, WallClock};
 use tempfile::TempDir;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use transport::{
     Acceptor, Boot, EndpointSecret, Host, Identity, Incoming, Opened, RawConfig, Region, Role, TokioHost,
     framed::{FrameReader, FrameWriter},
@@ -32,6 +35,8 @@ use uuid::Uuid;
 
 const MESSAGE_MAX: usize = 1 << 20;
 const ALLOC: u128 = 77;
+/// Wall time when a test begins; it runs with the time that is paused.
+const EPOCH: i64 = 1_700_000_000_000_000_000;
 
 /// Waits for a condition, and names its line when it never holds.
 macro_rules! until {
@@ -47,6 +52,9 @@ struct Script {
     refuses: Mutex<Option<&'static str>>,
     /// What it assigns to the node.
     assigned: Mutex<Option<Assignments>>,
+    /// What it assigns in the middle of a session, once it is woken.
+    assigned_later: Mutex<Option<Assignments>>,
+    later: Notify,
     /// What it answers to "are you there"; nothing when it may not answer at all.
     ping_answer: Mutex<Option<&'static [u8]>>,
     hellos: Mutex<Vec<Vec<AllocUpdate>>>,
@@ -101,7 +109,7 @@ impl World {
     }
 
     fn client(&self, servers: &[u8]) -> Node {
-        let env = Env::with(WallClock::System, 7, self.shutdown.clone());
+        let env = Env::with(WallClock::simulated(EPOCH, Skew::default()), 7, self.shutdown.clone());
         let bound = self.network.attach(self.agent(9, Role::Client, 1));
         let config = Config {
             region: "global".into(),
@@ -246,7 +254,16 @@ async fn serve_session(opened: Opened, script: Arc<Script>) {
     let (reader, writer) = stream.into_split();
     let mut reader = FrameReader::new(reader, MESSAGE_MAX);
     let mut writer = FrameWriter::new(writer, MESSAGE_MAX);
-    while let Ok(Some(frame)) = reader.next().await {
+    loop {
+        let frame = tokio::select! {
+            Ok(Some(frame)) = reader.next() => frame,
+            () = script.later.notified() => {
+                let assigned = script.assigned_later.lock().take().unwrap();
+                drop(writer.send(encode(&ServerMessage::Allocs(assigned))).await);
+                continue;
+            }
+            else => break,
+        };
         match decode(&frame).unwrap() {
             ClientMessage::Hello { allocs, .. } => {
                 script.hellos.lock().push(allocs);
@@ -285,14 +302,16 @@ fn welcome() -> ServerMessage {
 fn work(run_for: &str, stop_on_client_after: Option<Duration>) -> Assignments {
     let disconnect = stop_on_client_after
         .map(|after| serde_json::json!({"StopOnClientAfter": u64::try_from(after.as_nanos()).unwrap()}));
-    let document = serde_json::json!({
-        "ID": "j", "Type": "batch",
-        "TaskGroups": [{
-            "Name": "g",
-            "Disconnect": disconnect,
-            "Tasks": [{"Name": "t", "Driver": "mock_driver", "Config": {"run_for": run_for}}],
-        }],
-    });
+    work_of(&serde_json::json!({
+        "Name": "g",
+        "Disconnect": disconnect,
+        "Tasks": [{"Name": "t", "Driver": "mock_driver", "Config": {"run_for": run_for}}],
+    }))
+}
+
+/// One allocation of a batch job with this group.
+fn work_of(group: &serde_json::Value) -> Assignments {
+    let document = serde_json::json!({"ID": "j", "Type": "batch", "TaskGroups": [group]});
     let job = Job {
         key: JobKey::new("default", "j"),
         spec: Arc::new(model::JobSpec::from_document(&document).unwrap()),
@@ -333,6 +352,19 @@ fn work(run_for: &str, stop_on_client_after: Option<Duration>) -> Assignments {
     };
     let (jobs, allocs) = (vec![Arc::new(job)], vec![alloc]);
     Assignments { index: 5, complete: true, jobs, allocs, ..Assignments::default() }
+}
+
+/// As many allocations, each of a job of its own.
+fn many(count: u128) -> Assignments {
+    let mut assigned = work("1s", None);
+    let (job, alloc) = (assigned.jobs.remove(0), assigned.allocs.remove(0));
+    for number in 0..count {
+        let key = JobKey::new("default", format!("j{number}"));
+        assigned.jobs.push(Arc::new(Job { key: key.clone(), ..(*job).clone() }));
+        let id = AllocId::from_random(ALLOC + number);
+        assigned.allocs.push(AllocRecord { id, job: key, ..alloc.clone() });
+    }
+    assigned
 }
 
 fn is(node: &Node, status: ClientStatus) -> bool {
@@ -428,6 +460,65 @@ async fn what_ends_while_no_server_is_there_is_kept_and_handed_in() {
     let told = server.hellos.lock()[1].clone();
     assert_eq!(told[0].client_status, ClientStatus::Complete);
     until!(|| node.client.alloc_ids().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_for_too_long_is_stopped_and_complete() {
+    let world = World::new();
+    let server = world.server(1);
+    let config = serde_json::json!({"run_for": "5m"});
+    *server.assigned.lock() = Some(work_of(&serde_json::json!({
+        "Name": "g",
+        "MaxRunDuration": 20_000_000_000_u64,
+        "Tasks": [
+            {"Name": "main", "Driver": "mock_driver", "Config": config},
+            {"Name": "last", "Driver": "mock_driver", "Config": config, "Lifecycle": {"Hook": "poststop"}},
+        ],
+    })));
+    let node = world.client(&[1]);
+    until!(|| is(&node, ClientStatus::Running)).await;
+    until!(|| is(&node, ClientStatus::Complete)).await;
+    let word = node.word().unwrap();
+    assert_eq!(word.client_description, "allocation exceeded max_run_duration");
+    let kinds = |at: usize| word.task_states[at].events.iter().map(|event| event.kind).collect::<Vec<_>>();
+    let [.., ran_too_long, killing, _, _] = &kinds(0)[..] else { panic!("{:?}", kinds(0)) };
+    assert_eq!((*ran_too_long, *killing), (TaskEventKind::MaxRunDuration, TaskEventKind::Killing));
+    assert!(!kinds(1).contains(&TaskEventKind::Started), "there is no time left for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_sent_once_is_known_as_long_as_the_session_lives() {
+    let world = World::new();
+    let server = world.server(1);
+    let jobs = many(40);
+    *server.assigned.lock() = Some(jobs.clone());
+    let node = world.client(&[1]);
+    // All have run, were handed in and are collected.
+    until!(|| server.updates.lock().iter().filter(|word| word.client_status.is_terminal()).count() >= 40)
+        .await;
+    until!(|| node.client.alloc_ids().is_empty()).await;
+    let id = AllocId::from_random(1_000);
+    let again = AllocRecord { id, ..jobs.allocs[3].clone() };
+    *server.assigned_later.lock() =
+        Some(Assignments { index: 9, allocs: vec![again], ..Assignments::default() });
+    server.later.notify_one();
+    until!(|| {
+        let words = server.updates.lock();
+        words.iter().any(|word| word.id == id && word.client_status == ClientStatus::Complete)
+    })
+    .await;
+    assert_eq!(server.heard(), 1, "one session did it all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_not_sent_is_had_by_a_new_session() {
+    let world = World::new();
+    let server = world.server(1);
+    *server.assigned.lock() = Some(Assignments { jobs: Vec::new(), ..work("5m", None) });
+    let node = world.client(&[1]);
+    until!(|| server.heard() == 2).await;
+    *server.assigned.lock() = Some(work("5m", None));
+    until!(|| is(&node, ClientStatus::Running)).await;
 }
 
 #[tokio::test(start_paused = true)]

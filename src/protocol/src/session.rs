@@ -80,9 +80,9 @@ pub enum ServerMessage {
 pub struct Assignments {
     /// The state's index.
     pub index: u64,
-    /// Nothing else is on the node: whatever the client has beside it is to be removed.
+    /// Nothing else is on the node: whatever the client has beside it is to be removed, jobs that it does not name, too.
     pub complete: bool,
-    /// Jobs that the allocations name and that were not sent on this session yet.
+    /// Jobs that the allocations name and that were not sent on this session since the last complete list.
     pub jobs: Vec<Arc<Job>>,
     /// Allocations that are there or changed.
     pub allocs: Vec<AllocRecord>,

@@ -51,6 +51,10 @@ const QUIET_MIN: Duration = Duration::from_millis(1_000);
 /// So many times the longest pause between two of its words lately.
 const QUIET_PAUSES: u32 = 3;
 
+/// Job versions that a node is sent beyond twice those of its last complete list, before it is sent another: both sides
+/// forget the rest then. A list is as long as what is on the node, so it comes once in a thousand jobs that came and went.
+const JOBS_BEYOND_LIST_MAX: usize = 1024;
+
 /// What a client hears that asks whether this server is there: it is, and it knows a leader or not.
 const HAS_LEADER: &[u8] = b"\x01";
 const NO_LEADER: &[u8] = b"\x00";
@@ -302,7 +306,11 @@ struct Session {
     writer: FrameWriter<StreamWriter>,
     /// The job versions that the node was sent, by a hash of what names them: there may be thousands on each of thousands
     /// of nodes.
+    ///
+    /// The node keeps them until it is sent a complete list, which carries again what it names.
     sent_jobs: BTreeSet<u64>,
+    /// How many of them the last complete list carried.
+    jobs_of_list: usize,
 }
 
 /// Serves one connection of a node until it ends.
@@ -330,7 +338,9 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened, streams: mpsc::Send
     let node_id = node.id;
     let entry = inner.sessions.open(node_id, connection.clone(), inner.env.now());
     let (mailbox, pulse, sent_jobs) = (entry.mailbox.clone(), entry.pulse.clone(), BTreeSet::new());
-    let mut session = Session { inner: inner.clone(), node_id, mailbox, pulse, writer, sent_jobs };
+    let jobs_of_list = 0;
+    let mut session =
+        Session { inner: inner.clone(), node_id, mailbox, pulse, writer, sent_jobs, jobs_of_list };
     let ended = session.run(node, allocs, reader, inbound, streams).await;
     if let Err(error) = ended {
         tracing::info!(%node_id, %error, "session of a node ended");
@@ -522,8 +532,9 @@ impl Session {
             return Err(Ended::CountedGone);
         }
         let mut assignments = Assignments { index: snapshot.index(), ..Assignments::default() };
-        if dirty.everything {
+        if dirty.everything || self.sent_jobs.len() > 2 * self.jobs_of_list + JOBS_BEYOND_LIST_MAX {
             assignments.complete = true;
+            self.sent_jobs.clear();
             for alloc in snapshot.allocs_by_node(self.node_id) {
                 // One that counts as lost may still run there, and then has to stop.
                 if alloc.client_status.is_terminal() && alloc.client_status != ClientStatus::Lost {
@@ -532,6 +543,7 @@ impl Session {
                     self.add(&mut assignments, alloc);
                 }
             }
+            self.jobs_of_list = self.sent_jobs.len();
         } else {
             for id in dirty.allocs {
                 match snapshot.alloc(id) {
