@@ -236,8 +236,13 @@ impl Plan<'_> {
 }
 
 fn ask_to_leave(state: &State, moving: &[Arc<Allocation>], now: &mut Moment<'_>) -> Command {
-    let asks = DesiredTransition { migrate: Some(true), ..DesiredTransition::default() };
-    let transitions: Vec<(AllocId, _)> = moving.iter().map(|alloc| (alloc.id, asks)).collect();
+    // Batch had until the deadline to end by itself; it does not begin anew elsewhere.
+    let asks = |alloc: &Allocation| DesiredTransition {
+        migrate: Some(true),
+        migrate_disable_placement: (alloc.job.spec.kind == JobType::Batch).then_some(true),
+        ..DesiredTransition::default()
+    };
+    let transitions: Vec<(AllocId, _)> = moving.iter().map(|alloc| (alloc.id, asks(alloc))).collect();
     let jobs: BTreeMap<_, _> = moving.iter().map(|alloc| (&alloc.job.key, &alloc.job)).collect();
     let evals = jobs
         .into_values()
@@ -376,7 +381,13 @@ mod tests {
         clock.pass(Duration::from_secs(60));
         let commands = step(&region, &mut clock);
         let [Command::UpdateTransitions { transitions, .. }] = &commands[..] else { panic!("{commands:?}") };
-        assert_eq!(transitions.len(), 2);
+        let replaced = |id: &str| {
+            let alloc = region.state().allocs_by_job(&key(id)).next().expect("it was placed");
+            let (_, asks) = transitions.iter().find(|(id, _)| *id == alloc.id).expect("it is to leave");
+            (asks.migrate, asks.migrate_disable_placement)
+        };
+        assert_eq!(replaced("batch"), (Some(true), Some(true)), "what had its time is not replaced");
+        assert_eq!(replaced("agent"), (Some(true), None));
     }
 
     #[test]

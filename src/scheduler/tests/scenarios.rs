@@ -132,9 +132,13 @@ fn failed_deployment_stays() {
     );
     assert_eq!(counts(&region.deployment("stay")), (2, 0, 1, 0, 1, false));
 
-    // Going back is another version: the failed one is replaced, the untouched one moves where it is.
+    // Going back is another version: the failed one is replaced, the untouched one moves where it is. That this version
+    // may be rescheduled for ever says nothing about the failed one.
     region.failing.clear();
-    region.register(&job("0"));
+    region.register(&with_env("stay", 2, "0"));
+    region.schedule();
+    let waits = |eval: &model::Evaluation| eval.trigger == EvalTrigger::AllocReschedule;
+    assert!(!region.snapshot().evals().any(|eval| waits(eval)), "nothing waits for the failed one");
     region.settle();
     assert_eq!(
         region.rows("stay"),
@@ -351,6 +355,69 @@ fn sysbatch_runs_once_everywhere() {
     region.enqueue("sb", EvalTrigger::NodeUpdate);
     region.settle();
     assert_eq!(region.rows("sb"), ["sb.g[0] v0 run \"\" complete"; 4]);
+}
+
+/// As users are told of `alloc stop`: what a system job loses by it is not replaced at once.
+#[test]
+fn a_system_allocation_that_is_stopped_by_hand_comes_back_with_the_next_look() {
+    let mut region = Region::nodes(2);
+    region.register(&document("sys", "system", 1, |_| {}));
+    region.settle();
+    let stopped = region.live("sys")[0].id;
+    region.migrate(&[stopped]);
+    region.settle();
+    let old = "sys.g[0] v0 stop \"alloc not needed as node is tainted\" complete";
+    let other = "sys.g[0] v0 run \"\" running";
+    assert_eq!(region.rows("sys"), [other, old]);
+    region.enqueue("sys", EvalTrigger::NodeUpdate);
+    region.settle();
+    assert_eq!(region.rows("sys"), [other, &format!("{other} replaces"), &format!("{old} replaced")]);
+}
+
+#[test]
+fn sysbatch_runs_again_when_its_tasks_change_and_only_then() {
+    let mut region = Region::nodes(2);
+    region.finishing.insert("sb");
+    let version = |priority: u32, value: &str| {
+        document("sb", "sysbatch", 1, |job| {
+            job["Priority"] = json!(priority);
+            job["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": value});
+        })
+    };
+    region.register(&version(50, "0"));
+    region.settle();
+    region.register(&version(60, "0"));
+    region.settle();
+    assert_eq!(region.rows("sb"), ["sb.g[0] v0 run \"\" complete"; 2]);
+    region.register(&version(60, "1"));
+    region.settle();
+    let old = "sb.g[0] v0 stop \"alloc is being updated due to job update\" complete replaced";
+    let new = "sb.g[0] v2 run \"\" complete replaces";
+    assert_eq!(region.rows("sb"), [old, old, new, new]);
+}
+
+/// A drain gives batch its time to end, and ends it then; it does not begin anew elsewhere, not even while it still stops.
+#[test]
+fn a_drained_batch_allocation_is_not_replaced() {
+    let mut region = Region::nodes(3);
+    region.register(&document("slow", "batch", 2, |_| {}));
+    region.settle();
+    let drained = region.live("slow")[0].clone();
+    region.drain_out(&[drained.id]);
+    region.schedule();
+    region.enqueue("slow", EvalTrigger::NodeUpdate);
+    region.schedule();
+    assert_eq!(region.allocs("slow").len(), 2, "it stops, and counts");
+    region.settle();
+    region.enqueue("slow", EvalTrigger::NodeUpdate);
+    region.settle();
+    let other = region.live("slow")[0].clone();
+    let mut rows = [
+        format!("slow.g[{}] v0 stop \"alloc is being migrated\" complete", drained.index),
+        format!("slow.g[{}] v0 run \"\" running", other.index),
+    ];
+    rows.sort();
+    assert_eq!(region.rows("slow"), rows);
 }
 
 /// Told to stop, and gone with its node before its client said that it did: nobody will ever say it.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sdk::{
     AllocStopOptions, Client,
-    types::{AllocRestartRequest, AllocStub},
+    types::{AllocRestartRequest, AllocStub, JobEvaluateRequest},
 };
 
 use crate::{
@@ -140,8 +140,12 @@ impl Restart<'_> {
     async fn replace(&self, alloc: &AllocStub) -> Result<(), Failure> {
         let (id, group) = (self.id(&alloc.id), format::quoted(&alloc.task_group));
         self.line(&format!("Rescheduling allocation {id} for group {group}"));
-        let options =
-            AllocStopOptions { no_shutdown_delay: self.context.on("no-shutdown-delay"), reschedule: true };
+        // Of a system job nothing is rescheduled: what was stopped comes back when the job is looked at again.
+        let mut looked_at = alloc.job_type != "system";
+        let options = AllocStopOptions {
+            no_shutdown_delay: self.context.on("no-shutdown-delay"),
+            reschedule: looked_at,
+        };
         self.client
             .stop_allocation(&alloc.id, options, &self.found.query())
             .await
@@ -155,6 +159,12 @@ impl Restart<'_> {
                     .allocation(current, &self.found.query())
                     .await
                     .or_fail("Error querying allocation")?;
+                if !looked_at && seen.desired_status == "stop" {
+                    looked_at = true;
+                    let request = JobEvaluateRequest { job_id: self.found.id.clone(), ..Default::default() };
+                    let asked = self.client.evaluate_job(&request, &self.found.query()).await;
+                    asked.or_fail("Error evaluating job")?;
+                }
                 if replacement.is_empty() && !seen.next_allocation.is_empty() {
                     replacement.clone_from(&seen.next_allocation);
                     let next = self.id(&replacement);

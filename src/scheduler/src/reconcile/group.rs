@@ -72,7 +72,7 @@ impl<'s, 'a> Group<'s, 'a> {
             by_node.kept.append(&mut by_node.unknown);
             by_node.kept.append(&mut by_node.disconnecting);
         }
-        let fates = ByFate::sort(self.scene, self.job, self.group, self.rollout, by_node.kept);
+        let fates = ByFate::sort(self.scene, self.job, self.rollout, by_node.kept);
         let has_later = !fates.replace_later.is_empty();
         self.plan_followups(&fates.replace_later, followups);
         let mut counted = Counted {

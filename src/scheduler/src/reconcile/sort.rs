@@ -83,19 +83,13 @@ pub(super) struct ByFate {
 
 impl ByFate {
     /// Sorts allocations.
-    pub(super) fn sort(
-        scene: &Scene<'_>,
-        job: &Job,
-        group: &TaskGroup,
-        rollout: &Rollout,
-        all: Vec<Arc<Allocation>>,
-    ) -> Self {
+    pub(super) fn sort(scene: &Scene<'_>, job: &Job, rollout: &Rollout, all: Vec<Arc<Allocation>>) -> Self {
         let mut sorted = Self::default();
         for alloc in all {
             match fate(scene, job, &alloc) {
                 Fate::Dropped => {}
                 Fate::Kept => sorted.kept.push(alloc),
-                Fate::Replaceable => match due(scene, group, rollout, &alloc) {
+                Fate::Replaceable => match due(scene, rollout, &alloc) {
                     Due::Never => sorted.kept.push(alloc),
                     Due::Now => sorted.replace_now.push(alloc),
                     Due::At(at) => {
@@ -122,7 +116,9 @@ fn fate(scene: &Scene<'_>, job: &Job, alloc: &Allocation) -> Fate {
         // One that was moved is replaced, however it ended, and so is one that made room for another job.
         let extra = alloc.extra();
         let left = extra.next.is_some() || extra.preempted_by.is_some();
-        let counts = batch && is_done(alloc) && is_current(alloc, job) && !left;
+        // One that a drain ended had its time: it is over for good, also while its tasks still stop.
+        let drained = extra.transition.migrate_disable_placement == Some(true);
+        let counts = batch && (is_done(alloc) || drained) && is_current(alloc, job) && !left;
         return if counts { Fate::Kept } else { Fate::Dropped };
     }
     let forced = alloc.extra().transition.force_reschedule == Some(true);
@@ -142,14 +138,16 @@ fn fate(scene: &Scene<'_>, job: &Job, alloc: &Allocation) -> Fate {
     }
 }
 
-fn due(scene: &Scene<'_>, group: &TaskGroup, rollout: &Rollout, alloc: &Allocation) -> Due {
+fn due(scene: &Scene<'_>, rollout: &Rollout, alloc: &Allocation) -> Due {
     let asked = alloc.extra().transition.reschedule == Some(true);
     let forced = alloc.extra().transition.force_reschedule == Some(true);
     // What fails in a deployment is the deployment's matter while it goes on.
     if rollout.holds_back(alloc) && !asked && !forced {
         return Due::Never;
     }
-    let due = reschedule::due(alloc, group.reschedule.as_ref(), scene.now);
+    // The policy is that of its own version: the next one, such as the one that a job is taken back to, replaces it as
+    // an update.
+    let due = reschedule::due(alloc, alloc.task_group().reschedule.as_ref(), scene.now);
     match due {
         Due::At(_) if alloc.extra().followup_eval == Some(scene.eval.id) => Due::Now,
         // Another evaluation has it already.

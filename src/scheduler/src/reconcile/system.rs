@@ -37,12 +37,13 @@ pub(super) fn reconcile(
     let mut part = Vec::new();
     for node in &eligible {
         let allocs = on_node.remove(node).unwrap_or_default();
-        let live = live_one(allocs, &mut changes, job, rollout);
+        let live = live_one(allocs, &mut changes, (job, group), rollout);
         match live {
             Existing::Live(alloc) => {
                 sort_one(scene, job, group, alloc, &mut changes, &mut destructive, &mut part)
             }
             Existing::Done => changes.desired.ignore += 1,
+            Existing::Outdated(alloc) => destructive.push(alloc),
             Existing::Over(previous) => {
                 changes.wants.push(Want { previous, node: Some(*node), ..Want::default() });
                 changes.desired.place += 1;
@@ -64,6 +65,8 @@ enum Existing {
     Live(Arc<Allocation>),
     /// It ran to an end that counts, or failed and is not tried again.
     Done,
+    /// It ran to an end that another version of its job begins anew.
+    Outdated(Arc<Allocation>),
     /// There is none, or one that is over.
     Over(Option<Arc<Allocation>>),
 }
@@ -72,7 +75,7 @@ enum Existing {
 fn live_one(
     mut allocs: Vec<Arc<Allocation>>,
     changes: &mut GroupChanges,
-    job: &Job,
+    (job, group): (&Job, &TaskGroup),
     rollout: &Rollout,
 ) -> Existing {
     allocs.sort_by_key(|alloc| (alloc.job.version, alloc.create_index, alloc.id));
@@ -84,13 +87,19 @@ fn live_one(
         }
         return Existing::Live(alloc);
     }
-    let done = |alloc: &Arc<Allocation>| {
+    let ended = |alloc: &&Arc<Allocation>| {
         job.spec.kind == JobType::Sysbatch
-            && is_current(alloc, job)
             && alloc.client_status.is_terminal()
             && alloc.client_status != ClientStatus::Lost
             && !alloc.server_terminal()
     };
+    // What ran to its end does so again when its tasks are others, not for every word that changes about its job.
+    let outdated = |alloc: &Arc<Allocation>| {
+        !is_current(alloc, job) && needs_replacement((&alloc.job, alloc.task_group()), (job, group))
+    };
+    if let Some(last) = over.iter().rfind(ended) {
+        return if outdated(last) { Existing::Outdated(last.clone()) } else { Existing::Done };
+    }
     // What failed in a failed deployment would fail again.
     let given_up = |alloc: &Arc<Allocation>| {
         rollout.is_failed()
@@ -98,7 +107,7 @@ fn live_one(
             && alloc.client_status == ClientStatus::Failed
             && !alloc.server_terminal()
     };
-    if over.iter().any(|alloc| done(alloc) || given_up(alloc)) {
+    if over.iter().any(given_up) {
         return Existing::Done;
     }
     Existing::Over(over.into_iter().next_back().filter(|alloc| alloc.extra().next.is_none()))
@@ -114,10 +123,9 @@ fn sort_one(
     part: &mut Vec<Arc<Allocation>>,
 ) {
     if alloc.extra().transition.migrate == Some(true) {
-        // Someone stopped it by hand: it starts anew where it was.
-        changes.stops.push(stop(&alloc, texts::MIGRATING));
+        // Someone stopped it by hand: it is placed again when its job or node is looked at next, and not before.
+        changes.stops.push(stop(&alloc, texts::NODE_TAINTED));
         changes.desired.migrate += 1;
-        changes.wants.push(Want { node: Some(alloc.node_id), previous: Some(alloc), ..Want::default() });
         return;
     }
     if is_current(&alloc, job) {
