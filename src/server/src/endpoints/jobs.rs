@@ -87,6 +87,9 @@ impl Server {
             self.preserve(&mut request);
         }
         let Admitted { job, warnings } = self.admit(request.draft)?;
+        if let Some(known) = self.snapshot().job(&job.key) {
+            check_kind(known, &job)?;
+        }
         let eval = self.eval_for(&job, EvalTrigger::JobRegister, request.eval_priority);
         let key = job.key.clone();
         let eval_id = eval.as_ref().map(|eval| eval.id);
@@ -312,6 +315,28 @@ fn children_mut<'a>(value: &'a mut Value, key: &str) -> impl Iterator<Item = &'a
 fn named<'a>(holder: &'a Value, key: &str, like: &Value) -> Option<&'a Value> {
     let items = holder.get(key)?.as_array()?;
     items.iter().find(|item| item.get("Name") == like.get("Name"))
+}
+
+/// Refuses to make another kind of job of one that is there, stopped or not: what runs of it is kept by other rules.
+fn check_kind(known: &Job, job: &Job) -> Result<(), RequestError> {
+    let (before, after) = (known.spec.kind, job.spec.kind);
+    let text = if before != after {
+        format!("cannot update job from type {:?} to {:?}", before.as_str(), after.as_str())
+    } else if known.is_periodic() != job.is_periodic() {
+        turned("periodic", job.is_periodic())
+    } else if known.is_parameterized() != job.is_parameterized() {
+        turned("parameterized", job.is_parameterized())
+    } else {
+        return Ok(());
+    };
+    Err(RequestError::Failed(text))
+}
+
+fn turned(kind: &str, is: bool) -> String {
+    match is {
+        true => format!("cannot update non-{kind} job to being {kind}"),
+        false => format!("cannot update {kind} job to being non-{kind}"),
+    }
 }
 
 fn check_priority(priority: Option<i32>) -> Result<(), RequestError> {
