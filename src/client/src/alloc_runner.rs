@@ -183,6 +183,8 @@ struct Runner {
     after: Vec<watch::Receiver<bool>>,
     /// It ran for as long as its group lets it, and is or was stopped for that.
     overran: bool,
+    /// What comes last was told that it does not come.
+    poststop_told: bool,
 }
 
 /// Leaders, main tasks, sidecars.
@@ -248,6 +250,7 @@ impl Runner {
             destroyed: None,
             after: start.after,
             overran,
+            poststop_told: false,
         }
     }
 
@@ -639,14 +642,15 @@ impl Runner {
     /// A poststop task of an allocation that never got to run has nothing to do when everything is removed, and one of an
     /// allocation that ran for too long gets no more time.
     fn finish_poststop(&mut self, tasks: usize) {
-        if self.destroyed.is_none() && !(self.overran && self.is_over()) {
+        let needless = self.destroyed.is_some() || (self.overran && self.is_over());
+        if !needless || self.poststop_told {
             return;
         }
-        for at in 0..tasks {
-            if self.is_poststop(at) && self.states[at].state != TaskRunState::Dead {
-                self.wish(at, Wish::Kill { event: None, at_once: true });
-            }
-        }
+        let waits = |at: &usize| self.is_poststop(*at) && self.states[*at].state != TaskRunState::Dead;
+        let mut queues = (0..tasks).filter(waits).filter_map(|at| self.wishes.get(at));
+        let told = queues.all(|queue| queue.try_send(Wish::Kill { event: None, at_once: true }).is_ok());
+        // A queue that is full has room again with the next look.
+        self.poststop_told = told;
     }
 
     fn is_over(&self) -> bool {

@@ -7,6 +7,7 @@
 //! its own; the others follow one by one.
 
 mod outcome;
+mod own;
 mod region;
 mod steps;
 
@@ -49,13 +50,17 @@ const ONE_BY_ONE: &[Scenario] = &[
 #[test]
 fn outcomes_are_those_of_a_real_nomad() {
     let recorded = fs::read_to_string(binary::checkout().join("tests/recorded/scenarios/outcomes.json"));
-    let recorded: BTreeMap<String, Value> =
+    let mut recorded: BTreeMap<String, Value> =
         serde_json::from_str(&recorded.expect("the outcomes are there")).expect("they are JSON");
+    let own: BTreeMap<String, Value> =
+        serde_json::from_str(include_str!("own.json")).expect("outcomes of our own are JSON");
+    recorded.extend(own);
     let region = Region::start();
     let addr = region.addr();
     let mut wrong = Vec::new();
     let beside: Vec<_> = BESIDE_EACH_OTHER
         .iter()
+        .chain(own::BESIDE_EACH_OTHER)
         .map(|scenario| {
             let (scenario, recorded) = (*scenario, recorded[scenario.0].clone());
             wait::beside(move || run(&mut Steps::new(addr), scenario, &recorded))
@@ -66,7 +71,7 @@ fn outcomes_are_those_of_a_real_nomad() {
     }
     let steps = Steps::new(addr);
     steps.clean();
-    for scenario in ONE_BY_ONE {
+    for scenario in ONE_BY_ONE.iter().chain(own::ONE_BY_ONE) {
         wrong.extend(run(&mut Steps::new(addr), *scenario, &recorded[scenario.0]));
         steps.clean();
     }

@@ -39,6 +39,13 @@ impl Steps {
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
     }
 
+    /// What is said to a request that may be refused: the status and the words.
+    pub fn answer(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = http::request(self.addr, method, path, Some(&body.to_string()));
+        let answer = answer.expect("the server answers");
+        json!([answer.status, answer.body.trim_end()])
+    }
+
     pub fn run(&self, job: &Value) {
         self.must("PUT", "/v1/jobs", &json!({ "Job": job }));
     }
