@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Registrations under way at once.
-const REGISTRATIONS_MAX: usize = 16;
+const REGISTRATIONS_MAX: usize = 64;
 
 /// Bounds of the time between two looks at the jobs.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
@@ -23,6 +23,9 @@ const LOOK_SHARE: u32 = 20;
 
 /// No step forward for so long means that nothing will come any more.
 const STANDSTILL_MAX: Duration = Duration::from_secs(90);
+
+/// Between two lines about how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Up to so many allocations, the moments are read from the allocations themselves; beyond, from the looks.
 const ROWS_MAX: usize = 50_000;
@@ -104,6 +107,7 @@ pub async fn watch(
 ) -> anyhow::Result<Course> {
     let mut course = Course::default();
     let mut last = (Progress::default(), env.now());
+    let mut told = env.now();
     loop {
         let asked = env.now();
         let progress = api.progress(prefix).await?;
@@ -116,6 +120,10 @@ pub async fn watch(
         if running >= wanted {
             course.running = at;
             return Ok(course);
+        }
+        if told.elapsed() > TELL_EVERY {
+            told = env.now();
+            eprintln!("  {:.0} s: {placed} of {wanted} placed, {running} running", at.as_secs_f64());
         }
         if progress != last.0 {
             last = (progress, env.now());

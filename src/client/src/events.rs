@@ -39,7 +39,7 @@ pub fn terminated(result: &ExitResult, now: Timestamp) -> TaskEvent {
         .shown_as(display);
     if let Some(message) = message {
         event = event.with("exit_message", message);
-        event.details.get_or_insert_default().message = message.into();
+        event.details_mut().message = message.into();
     }
     event
 }

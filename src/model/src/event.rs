@@ -1,4 +1,6 @@
-use serde::{Deserialize, Serialize};
+use std::{cell::RefCell, collections::VecDeque, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Text, Timestamp, named::named_enum};
 
@@ -77,8 +79,9 @@ pub struct TaskEvent {
     pub kind: TaskEventKind,
     /// When.
     pub time: Timestamp,
-    /// More about it; none for most events of a healthy life.
-    pub details: Option<Box<EventDetails>>,
+    /// More about it; none for most events of a healthy life. Equal ones that were read soon after one another are one.
+    #[serde(deserialize_with = "sharing")]
+    pub details: Option<Arc<EventDetails>>,
 }
 
 /// More about a task event.
@@ -97,10 +100,35 @@ pub struct EventDetails {
     pub fails_task: bool,
 }
 
+/// Details that were read last and may come again: most tasks are set up with the same words.
+const LATEST_MAX: usize = 16;
+
+thread_local! {
+    static LATEST: RefCell<VecDeque<Arc<EventDetails>>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Reads details, and has those that are like others share their memory: a region has millions of them.
+fn sharing<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Arc<EventDetails>>, D::Error> {
+    let Some(details) = Option::<EventDetails>::deserialize(input)? else { return Ok(None) };
+    Ok(Some(LATEST.with_borrow_mut(|latest| {
+        if let Some(known) = latest.iter().find(|known| ***known == details) {
+            return known.clone();
+        }
+        latest.truncate(LATEST_MAX - 1);
+        latest.push_front(Arc::new(details));
+        latest[0].clone()
+    })))
+}
+
 impl TaskEvent {
     /// Makes an event without details.
     pub fn new(kind: TaskEventKind, time: Timestamp) -> Self {
         Self { kind, time, details: None }
+    }
+
+    /// Returns the details, to be changed.
+    pub fn details_mut(&mut self) -> &mut EventDetails {
+        Arc::make_mut(self.details.get_or_insert_default())
     }
 
     /// Returns the value of a detail.
@@ -112,14 +140,14 @@ impl TaskEvent {
     /// Adds a detail.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Text>) -> Self {
-        self.details.get_or_insert_default().pairs.push((name.into(), value.into()));
+        self.details_mut().pairs.push((name.into(), value.into()));
         self
     }
 
     /// Sets the sentence that people see.
     #[must_use]
     pub fn shown_as(mut self, display: impl Into<Text>) -> Self {
-        self.details.get_or_insert_default().display = display.into();
+        self.details_mut().display = display.into();
         self
     }
 
@@ -127,7 +155,7 @@ impl TaskEvent {
     #[must_use]
     pub fn saying(mut self, message: impl Into<Text>) -> Self {
         let message = message.into();
-        let details = self.details.get_or_insert_default();
+        let details = self.details_mut();
         details.pairs.push(("message".into(), message.clone()));
         details.message = message;
         self
@@ -136,7 +164,7 @@ impl TaskEvent {
     /// Marks the task as failed by this event.
     #[must_use]
     pub fn failing(mut self) -> Self {
-        self.details.get_or_insert_default().fails_task = true;
+        self.details_mut().fails_task = true;
         self
     }
 

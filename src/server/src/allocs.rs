@@ -1,4 +1,6 @@
-//! What clients say of their allocations: gathered while a commit is under way, committed together.
+//! What clients say of their allocations: each server gathers what its sessions hear while the leader has its last word of
+//! them, and the leader gathers what servers hand in while a commit is under way. So thousands of nodes that speak at once
+//! are few messages and few entries of the log.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +10,11 @@ use runtime::Env;
 use state::Snapshot;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::server::{Inner, SubmitError};
+use crate::{
+    asks::{Answer, Ask},
+    forward::{Again, settled},
+    server::{Inner, SubmitError},
+};
 
 /// Batches of clients that wait for a commit. A client has one under way, so it fills only with thousands of clients
 /// between two commits; then their sessions wait.
@@ -43,42 +49,75 @@ impl Updates {
     }
 }
 
-/// Commits what clients hand in, all that waits at once.
-pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
-    loop {
+/// All that waits: the updates, and who wants to know what came of them.
+struct Gathered {
+    updates: Vec<AllocUpdate>,
+    waiting: Vec<oneshot::Sender<Result<(u64, u64), SubmitError>>>,
+}
+
+impl Gathered {
+    /// Waits for a first batch and takes what else there is. Nothing when the server stops.
+    async fn next(inner: &Inner, queue: &mut mpsc::Receiver<Batch>) -> Option<Self> {
         let first = tokio::select! {
             biased;
-            () = inner.env.shutdown().wait() => return,
-            first = queue.recv() => first,
+            () = inner.env.shutdown().wait() => return None,
+            first = queue.recv() => first?,
         };
-        let Some(first) = first else { return };
-        let mut updates = first.0;
-        let mut waiting = vec![first.1];
-        while updates.len() < UPDATES_MAX
+        let mut gathered = Self { updates: first.0, waiting: vec![first.1] };
+        while gathered.updates.len() < UPDATES_MAX
             && let Ok((more, done)) = queue.try_recv()
         {
-            updates.extend(more);
-            waiting.push(done);
+            gathered.updates.extend(more);
+            gathered.waiting.push(done);
         }
+        Some(gathered)
+    }
+}
+
+fn tell(
+    waiting: Vec<oneshot::Sender<Result<(u64, u64), SubmitError>>>,
+    result: &Result<(u64, u64), SubmitError>,
+) {
+    for done in waiting {
+        let answer = match result {
+            Ok(committed) => Ok(*committed),
+            Err(SubmitError::NotLeader) => Err(SubmitError::NotLeader),
+            Err(SubmitError::Unknown) => Err(SubmitError::Unknown),
+            Err(error) => Err(SubmitError::Unavailable(error.to_string())),
+        };
+        // A session that broke meanwhile hands everything in again.
+        let _ = done.send(answer);
+    }
+}
+
+/// Has the leader commit what the sessions of this server hear, all that waits at once.
+pub(crate) async fn relay(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
+    while let Some(Gathered { updates, waiting }) = Gathered::next(&inner, &mut queue).await {
+        let answer = inner.at_leader(Ask::Updates { updates }, Again::Harmless).await;
+        let result = answer.and_then(|answer| match answer {
+            Answer::Done { entry, index, .. } => Ok((entry, index)),
+            other => settled(other).map(|submitted| (0, submitted.index)),
+        });
+        tell(waiting, &result);
+    }
+}
+
+/// Commits what servers hand in, all that waits at once.
+pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
+    while let Some(Gathered { updates, waiting }) = Gathered::next(&inner, &mut queue).await {
         let now = Timestamp(inner.env.wall());
         let evals = follow_ups(&inner.hub.snapshot(), &updates, now, &inner.env);
         let result = inner.propose(encode(&Command::UpdateAllocs { updates, evals, now })).await;
-        for done in waiting {
-            let answer = match &result {
-                Ok((entry, submitted)) => Ok((*entry, submitted.index)),
-                Err(SubmitError::NotLeader) => Err(SubmitError::NotLeader),
-                Err(SubmitError::Unknown) => Err(SubmitError::Unknown),
-                Err(error) => Err(SubmitError::Unavailable(error.to_string())),
-            };
-            // A session that broke meanwhile hands everything in again.
-            let _ = done.send(answer);
-        }
+        tell(waiting, &result.map(|(entry, submitted)| (entry, submitted.index)));
     }
 }
 
 /// Makes an evaluation for each job of which an allocation newly failed and may be rescheduled.
 fn follow_ups(snapshot: &Snapshot, updates: &[AllocUpdate], now: Timestamp, env: &Env) -> Vec<Evaluation> {
     let mut evals: BTreeMap<JobKey, Evaluation> = BTreeMap::new();
+    if updates.iter().all(|update| update.client_status != ClientStatus::Failed) {
+        return Vec::new();
+    }
     let latest: BTreeMap<AllocId, &AllocUpdate> = updates.iter().map(|update| (update.id, update)).collect();
     for update in latest.into_values() {
         let Some(alloc) = snapshot.alloc(update.id) else { continue };

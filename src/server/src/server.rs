@@ -98,7 +98,10 @@ pub(crate) struct Inner {
     pub hub: Arc<Hub>,
     pub events: Arc<EventRing>,
     pub sessions: Sessions,
+    /// Where servers hand in what their nodes say, to the leader.
     pub updates: Updates,
+    /// Where this server's sessions hand it in.
+    pub handed_in: Updates,
     pub leader: mpsc::Sender<LeaderInput>,
     pub me: Replica,
     /// Time between two signs of life of a leader.

@@ -48,6 +48,14 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A node that has not been heard for so long is asked whether it is there, unless it is one that speaks seldom.
 const QUIET_MIN: Duration = Duration::from_millis(1_000);
 
+/// Time between two messages to one node, for each node that is connected here: with thousands of them, what comes within
+/// a moment goes in one message, for each costs both ends as much as many allocations. A node that was told nothing for so
+/// long is told at once.
+const PUSH_GAP_PER_NODE: Duration = Duration::from_micros(500);
+
+/// Most of it: nodes must not wait for long, however many there are.
+const PUSH_GAP_MAX: Duration = Duration::from_secs(1);
+
 /// So many times the longest pause between two of its words lately.
 const QUIET_PAUSES: u32 = 3;
 
@@ -140,6 +148,12 @@ impl Sessions {
     /// Lists the connected nodes.
     pub fn connected(&self) -> Vec<NodeId> {
         self.table.lock().nodes.keys().copied().collect()
+    }
+
+    /// Returns how long after one message to a node the next one may follow.
+    fn push_gap(&self) -> Duration {
+        let nodes = u32::try_from(self.table.lock().nodes.len()).unwrap_or(u32::MAX);
+        PUSH_GAP_PER_NODE.saturating_mul(nodes).min(PUSH_GAP_MAX)
     }
 
     /// Notes that a node was heard outside of its session's own loop.
@@ -293,7 +307,10 @@ enum Ended {
 enum Event {
     Frame(Option<Bytes>),
     Incoming(Option<Incoming>),
+    /// Something changed for the node.
     Dirty,
+    /// It is time to tell the node.
+    Push,
     Quiet,
     Committed(u64, Result<u64, SubmitError>),
 }
@@ -383,9 +400,8 @@ async fn hello(
 }
 
 /// Has the leader commit what a node says of its allocations.
-async fn commit(inner: &Arc<Inner>, updates: Vec<AllocUpdate>) -> Result<u64, SubmitError> {
-    let answer = inner.at_leader(Ask::Updates { updates }, Again::Harmless).await?;
-    settled(answer).map(|submitted| submitted.index)
+async fn commit(inner: &Inner, updates: Vec<AllocUpdate>) -> Result<u64, SubmitError> {
+    inner.handed_in.commit(updates).await.map(|(_, index)| index)
 }
 
 impl Session {
@@ -399,6 +415,8 @@ impl Session {
     ) -> Result<(), Ended> {
         self.begin(node, allocs).await?;
         let mut committing = None;
+        let mut pushing = None;
+        let mut pushed = self.inner.env.now();
         // Answers that were waited for above say that the node was there then.
         let mut asked = self.inner.env.now();
         loop {
@@ -410,10 +428,17 @@ impl Session {
                         None => std::future::pending().await,
                     }
                 };
+                let push = async {
+                    match pushing {
+                        Some(at) => self.inner.env.sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     biased;
                     (seq, result) = commit => Event::Committed(seq, result),
-                    () = self.mailbox.ready.notified() => Event::Dirty,
+                    () = self.mailbox.ready.notified(), if pushing.is_none() => Event::Dirty,
+                    () = push => Event::Push,
                     frame = reader.next() => Event::Frame(frame?),
                     incoming = inbound.next() => Event::Incoming(incoming),
                     () = self.inner.env.sleep_until(quiet_at) => Event::Quiet,
@@ -433,7 +458,11 @@ impl Session {
                     let index = result?;
                     self.writer.send(encode(&ServerMessage::Ack { seq, index })).await?;
                 }
-                Event::Dirty => self.push_changes().await?,
+                Event::Dirty => pushing = Some(pushed + self.inner.sessions.push_gap()),
+                Event::Push => {
+                    self.push_changes().await?;
+                    (pushing, pushed) = (None, self.inner.env.now());
+                }
                 Event::Frame(None) | Event::Incoming(None) => return Err(Ended::Closed),
                 Event::Frame(Some(frame)) => match decode(&frame)? {
                     ClientMessage::Updates { seq, updates } => {

@@ -58,6 +58,7 @@ impl Server {
         let heartbeat = raft_config.heartbeat;
         let raft = Raft::open(raft_config, me.to_peer(), machine, Arc::new(peers.clone()), env).await?;
         let (updates, batches) = Updates::new();
+        let (handed_in, handed_in_batches) = Updates::new();
         let (leader, inputs) = mpsc::channel(INPUTS_MAX);
         let inner = Inner {
             env: env.clone(),
@@ -67,6 +68,7 @@ impl Server {
             events,
             sessions,
             updates,
+            handed_in,
             leader,
             me,
             heartbeat,
@@ -78,6 +80,7 @@ impl Server {
         };
         let inner = Arc::new(inner);
         env.spawn("alloc-updates", allocs::run(inner.clone(), batches));
+        env.spawn("alloc-updates-handed-in", allocs::relay(inner.clone(), handed_in_batches));
         env.spawn("leader", leader::run(inner.clone(), inputs));
         env.spawn("lookout", lookout::run(inner.clone()));
         env.spawn("region", region::run(inner.clone()));

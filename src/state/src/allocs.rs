@@ -119,34 +119,34 @@ impl AllocTable {
         mut row: Allocation,
         ordinal: Option<u64>,
     ) -> (Arc<Allocation>, Option<Arc<Allocation>>) {
+        let Some(slot) = self.rows.slot(row.id) else {
+            hold_job(&mut self.jobs, &mut row.job);
+            let row = Arc::new(row);
+            let position = self.rows.add(row.clone(), ordinal);
+            let on_node = Arc::make_mut(self.by_node.entry(row.node_id).or_default());
+            let at = on_node.positions.partition_point(|known| *known < position);
+            on_node.positions.insert(at, position);
+            on_node.held.change(None, Some(&row));
+            return (row, None);
+        };
         // Most changes leave the job as it is, and then so is who holds it.
-        let same_job = self.rows.get(row.id).is_some_and(|before| Arc::ptr_eq(&before.job, &row.job));
+        let same_job = Arc::ptr_eq(&slot.job, &row.job);
         if !same_job {
-            self.hold_job(&mut row.job);
+            hold_job(&mut self.jobs, &mut row.job);
         }
         let row = Arc::new(row);
-        let (position, before) = self.rows.insert(row.clone(), ordinal);
-        match &before {
-            Some(before) => {
-                debug_assert_eq!(before.node_id, row.node_id, "an allocation stays on its node");
-                if !same_job {
-                    self.release_job(&before.job);
-                }
-                // Most of what clients say does not change what is held.
-                if Held::of(before) != Held::of(&row) {
-                    let known = self.by_node.get_mut(&row.node_id);
-                    let on_node = Arc::make_mut(known.expect("an allocation is listed by its node"));
-                    on_node.held.change(Some(before), Some(&row));
-                }
-            }
-            None => {
-                let on_node = Arc::make_mut(self.by_node.entry(row.node_id).or_default());
-                let at = on_node.positions.partition_point(|known| *known < position);
-                on_node.positions.insert(at, position);
-                on_node.held.change(None, Some(&row));
-            }
+        let before = std::mem::replace(slot, row.clone());
+        debug_assert_eq!(before.node_id, row.node_id, "an allocation stays on its node");
+        if !same_job {
+            release_job(&mut self.jobs, &before.job);
         }
-        (row, before)
+        // Most of what clients say does not change what is held.
+        if Held::of(&before) != Held::of(&row) {
+            let known = self.by_node.get_mut(&row.node_id);
+            let on_node = Arc::make_mut(known.expect("an allocation is listed by its node"));
+            on_node.held.change(Some(&before), Some(&row));
+        }
+        (row, Some(before))
     }
 
     /// Takes an allocation out.
@@ -159,30 +159,30 @@ impl AllocTable {
         if on_node.positions.is_empty() {
             self.by_node.remove(&row.node_id);
         }
-        self.release_job(&row.job);
+        release_job(&mut self.jobs, &row.job);
         Some(row)
     }
+}
 
-    fn hold_job(&mut self, job: &mut Arc<Job>) {
-        let key = version_key(job);
-        match self.jobs.get_mut(&key) {
-            Some((shared, holders)) => {
-                *holders += 1;
-                *job = shared.clone();
-            }
-            None => {
-                self.jobs.insert(key, (job.clone(), 1));
-            }
+fn hold_job(jobs: &mut OrdMap<VersionKey, (Arc<Job>, u32)>, job: &mut Arc<Job>) {
+    let key = version_key(job);
+    match jobs.get_mut(&key) {
+        Some((shared, holders)) => {
+            *holders += 1;
+            *job = shared.clone();
+        }
+        None => {
+            jobs.insert(key, (job.clone(), 1));
         }
     }
+}
 
-    fn release_job(&mut self, job: &Job) {
-        let key = version_key(job);
-        let (_, holders) = self.jobs.get_mut(&key).expect("an allocation's job is held");
-        *holders -= 1;
-        if *holders == 0 {
-            self.jobs.remove(&key);
-        }
+fn release_job(jobs: &mut OrdMap<VersionKey, (Arc<Job>, u32)>, job: &Job) {
+    let key = version_key(job);
+    let (_, holders) = jobs.get_mut(&key).expect("an allocation's job is held");
+    *holders -= 1;
+    if *holders == 0 {
+        jobs.remove(&key);
     }
 }
 

@@ -455,7 +455,7 @@ map_rows!(
     |state, sink| state.deployments().try_for_each(|row| put(sink, row)),
     |loading, row| {
         loading.state.count_deployment(None, Some(&row));
-        loading.state.deployments.insert(row, None)
+        loading.state.deployments.insert(row)
     }
 );
 map_rows!(
@@ -464,7 +464,7 @@ map_rows!(
     |state, sink| state.evals().try_for_each(|row| put(sink, row)),
     |loading, row| {
         loading.state.count_eval(None, Some(&row));
-        loading.state.evals.insert(row, None)
+        loading.state.evals.insert(row)
     }
 );
 

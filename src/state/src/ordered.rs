@@ -111,13 +111,28 @@ impl<R: OrderedRow> Ordered<R> {
         &self.rows[&position]
     }
 
-    /// Puts a row in, or in the place of the one with its id, and returns its position and the one that was there.
+    /// Returns the row with an id, to be replaced by another one with that id.
+    pub(crate) fn slot(&mut self, id: R::Id) -> Option<&mut Arc<R>> {
+        self.rows.get_mut(self.positions.get(&id)?)
+    }
+
+    /// Puts a row in, or in the place of the one with its id, which is returned.
+    ///
+    /// Rows of one commit must come in the order of their ids.
+    pub(crate) fn insert(&mut self, row: Arc<R>) -> Option<Arc<R>> {
+        match self.slot(row.id()) {
+            Some(slot) => Some(std::mem::replace(slot, row)),
+            None => {
+                self.add(row, None);
+                None
+            }
+        }
+    }
+
+    /// Puts a row in with an id that no other one has, and returns its position.
     ///
     /// Rows of one commit must come in the order of their ids, unless `ordinal` says where they go.
-    pub(crate) fn insert(&mut self, row: Arc<R>, ordinal: Option<u64>) -> (u64, Option<Arc<R>>) {
-        if let Some(&position) = self.positions.get(&row.id()) {
-            return (position, self.rows.insert(position, row));
-        }
+    pub(crate) fn add(&mut self, row: Arc<R>, ordinal: Option<u64>) -> u64 {
         let first = row.create_index() << ORDINAL_BITS;
         let end = (row.create_index() + 1) << ORDINAL_BITS;
         let position = match ordinal {
@@ -125,11 +140,12 @@ impl<R: OrderedRow> Ordered<R> {
             None => self.rows.range(first..end).next_back().map_or(first, |(position, _)| position + 1),
         };
         assert!(position < end, "one commit made more rows than a table can number");
-        self.positions.insert(row.id(), position);
+        let known = self.positions.insert(row.id(), position);
+        assert!(known.is_none(), "a row was added that is there");
         self.by_job.insert((short_hash(row.job()), position));
         let before = self.rows.insert(position, row);
         assert!(before.is_none(), "two rows of one commit were given the same number");
-        (position, None)
+        position
     }
 
     /// Takes a row out and returns it with the position that it had.

@@ -13,6 +13,10 @@ use std::process::ExitCode;
 /// Threads that the agent may use for blocking work: directories, snapshots, templates. More would fight for the disk.
 const BLOCKING_THREADS_MAX: usize = 16;
 
+/// Threads of an agent, where it has fewer processors. One of them is always free then to take what must not wait, such as a
+/// leader's signs of life, while others are in the middle of thousands of rows.
+const THREADS_MIN: usize = 6;
+
 fn main() -> ExitCode {
     // A shim must not pay for anything that an agent needs, so this comes before all else.
     driver::shim::main();
@@ -33,7 +37,8 @@ fn main() -> ExitCode {
 /// Runs an agent.
 fn on_all_cores(agent: impl Future<Output = i32>) -> i32 {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.max_blocking_threads(BLOCKING_THREADS_MAX);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    builder.worker_threads(processors.max(THREADS_MIN)).max_blocking_threads(BLOCKING_THREADS_MAX);
     finish(builder, agent)
 }
 

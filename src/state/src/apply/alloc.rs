@@ -21,7 +21,9 @@ impl Writer<'_> {
     /// Writes down what a client says of one allocation. What the servers want of it stays as it is.
     fn update_alloc(&mut self, row: &Arc<Allocation>, update: &AllocUpdate, now: Timestamp) {
         let mut alloc = Allocation::clone(row);
+        let mut changed = false;
         if let Some(status) = next_status(row.client_status, update.client_status) {
+            changed |= row.client_status != status || row.client_description != update.client_description;
             if row.client_status == ClientStatus::Unknown && status != ClientStatus::Unknown {
                 alloc.extra_mut().states.push((status, now));
             }
@@ -30,8 +32,10 @@ impl Writer<'_> {
         }
         if alloc.task_states != update.task_states && !update.task_states.is_empty() {
             alloc.task_states = update.task_states.clone();
+            changed = true;
         }
         if update.network.is_some() && alloc.extra().network != update.network {
+            changed = true;
             alloc.extra_mut().network = update.network.clone();
         }
         let health = update.health.filter(|health| health.healthy.is_some());
@@ -40,7 +44,7 @@ impl Writer<'_> {
         {
             return self.put_alloc_with_health(alloc, health, now);
         }
-        if alloc != **row {
+        if changed {
             alloc.modify_time = now;
             self.put_alloc(alloc, None);
         }

@@ -155,7 +155,7 @@ impl<'a> Writer<'a> {
 
     pub(super) fn put_eval_row(&mut self, eval: Evaluation) {
         let eval = Arc::new(eval);
-        let (_, before) = self.state.evals.insert(eval.clone(), None);
+        let before = self.state.evals.insert(eval.clone());
         self.state.count_eval(before.as_ref(), Some(&eval));
         self.stirred.insert(eval.job.clone());
         note!(self, Eval, eval.id, before, Some(eval));
@@ -172,7 +172,7 @@ impl<'a> Writer<'a> {
     pub(super) fn put_deployment(&mut self, mut deployment: Deployment) {
         deployment.modify_index = self.index;
         let deployment = Arc::new(deployment);
-        let (_, before) = self.state.deployments.insert(deployment.clone(), None);
+        let before = self.state.deployments.insert(deployment.clone());
         self.state.count_deployment(before.as_ref(), Some(&deployment));
         self.stirred.insert(deployment.job.clone());
         note!(self, Deployment, deployment.id, before, Some(deployment));
