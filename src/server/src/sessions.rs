@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use model::{AllocId, Allocation, ClientStatus, Job, Node, NodeEvent, NodeId, NodeStatus};
 use parking_lot::Mutex;
 use protocol::{
@@ -315,6 +316,9 @@ enum Event {
     Committed(u64, Result<u64, SubmitError>),
 }
 
+/// A node's words on their way into the state: which ones, and the index at which they are there.
+type Committing = BoxFuture<'static, (u64, Result<u64, SubmitError>)>;
+
 struct Session {
     inner: Arc<Inner>,
     node_id: NodeId,
@@ -414,7 +418,7 @@ impl Session {
         streams: mpsc::Sender<Stream>,
     ) -> Result<(), Ended> {
         self.begin(node, allocs).await?;
-        let mut committing = None;
+        let mut committing: Option<Committing> = None;
         let mut pushing = None;
         let mut pushed = self.inner.env.now();
         // Answers that were waited for above say that the node was there then.
@@ -464,22 +468,27 @@ impl Session {
                     (pushing, pushed) = (None, self.inner.env.now());
                 }
                 Event::Frame(None) | Event::Incoming(None) => return Err(Ended::Closed),
-                Event::Frame(Some(frame)) => match decode(&frame)? {
-                    ClientMessage::Updates { seq, updates } => {
-                        if committing.is_some() {
-                            return Err(Ended::Refused("one batch of updates may be under way".to_owned()));
-                        }
-                        let inner = self.inner.clone();
-                        committing = Some(Box::pin(async move { (seq, commit(&inner, updates).await) }));
-                    }
-                    ClientMessage::NodeChanged { node: Named(node) } => self.register(*node).await?,
-                    ClientMessage::Event { event } => self.note(event).await?,
-                    ClientMessage::Leaving => return Err(Ended::Closed),
-                    ClientMessage::Hello { .. } => {
-                        return Err(Ended::Refused("a session says once who the node is".to_owned()));
-                    }
-                },
+                Event::Frame(Some(frame)) => self.hear(decode(&frame)?, &mut committing).await?,
                 Event::Incoming(Some(incoming)) => self.serve_incoming(incoming, &streams).await,
+            }
+        }
+    }
+
+    async fn hear(&self, message: ClientMessage, committing: &mut Option<Committing>) -> Result<(), Ended> {
+        match message {
+            ClientMessage::Updates { .. } if committing.is_some() => {
+                Err(Ended::Refused("one batch of updates may be under way".to_owned()))
+            }
+            ClientMessage::Updates { seq, updates } => {
+                let inner = self.inner.clone();
+                *committing = Some(Box::pin(async move { (seq, commit(&inner, updates).await) }));
+                Ok(())
+            }
+            ClientMessage::NodeChanged { node: Named(node) } => self.register(*node).await,
+            ClientMessage::Event { event } => self.note(event).await,
+            ClientMessage::Leaving => Err(Ended::Closed),
+            ClientMessage::Hello { .. } => {
+                Err(Ended::Refused("a session says once who the node is".to_owned()))
             }
         }
     }
