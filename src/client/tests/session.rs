@@ -269,12 +269,10 @@ async fn serve_session(opened: Opened, script: Arc<Script>) {
                 script.hellos.lock().push(allocs);
                 let refuses = *script.refuses.lock();
                 if let Some(reason) = refuses {
-                    let reason = reason.into();
-                    drop(writer.send(encode(&ServerMessage::Refused { reason })).await);
+                    drop(writer.send(encode(&ServerMessage::Refused { reason: reason.into() })).await);
                     return;
                 }
-                let welcome = welcome();
-                drop(writer.send(encode(&welcome)).await);
+                drop(writer.send(encode(&welcome())).await);
                 let assigned = script.assigned.lock().clone();
                 if let Some(assigned) = assigned {
                     drop(writer.send(encode(&ServerMessage::Allocs(assigned))).await);
