@@ -505,7 +505,8 @@ impl<'a> Evaluator<'a> {
             return Value::Unknown;
         }
         let weight: u64 = converted.iter().map(Value::weight).sum();
-        if !self.spend(1 + weight / 4096, weight, call.open) {
+        let steps = 1 + weight / 4096 + functions::own_steps(&call.name, &converted);
+        if !self.spend(steps, weight, call.open) {
             return Value::Unknown;
         }
         match (spec.run)(converted, self.functions) {

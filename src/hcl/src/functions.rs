@@ -90,6 +90,20 @@ impl Fault {
 
 pub(crate) type Outcome = Result<Value, Fault>;
 
+pub use files::FILE_BYTES_MAX;
+
+/// Walking through a folder takes as long as so many steps.
+const FILESET_STEPS: u64 = 10_000;
+
+/// What a call takes of the limits beside the size of its arguments.
+pub(crate) fn own_steps(name: &str, arguments: &[Value]) -> u64 {
+    match name {
+        "bcrypt" => hashes::bcrypt_steps(arguments),
+        "fileset" => FILESET_STEPS,
+        _ => 0,
+    }
+}
+
 /// What an argument is converted to before the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Accepts {

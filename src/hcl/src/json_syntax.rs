@@ -275,7 +275,8 @@ fn member_name(
 fn is_blocks(value: &Value) -> bool {
     match value {
         Value::Object(_) | Value::Unknown => true,
-        Value::Tuple(items) => items.iter().all(is_blocks),
+        // The ones before the last were looked at when they were added.
+        Value::Tuple(items) => items.last().is_none_or(is_blocks),
         _ => false,
     }
 }
@@ -411,7 +412,7 @@ fn node_weight(node: &Node) -> u64 {
     match &node.kind {
         Json::Array(items) => BLOCK_WEIGHT + items.iter().map(node_weight).sum::<u64>(),
         Json::Object(members) => {
-            BLOCK_WEIGHT + members.iter().map(|member| node_weight(&member.value)).sum::<u64>()
+            2 * BLOCK_WEIGHT + members.iter().map(|member| node_weight(&member.value)).sum::<u64>()
         }
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => BLOCK_WEIGHT / 8,
     }

@@ -30,9 +30,11 @@ mod variables;
 pub use body::{Attribute, Block, Body, Dynamic, Places};
 pub use convert::ConvertError;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Stage, similar_name};
-pub use evaluate::{Count, Evaluation, Inputs, RootBlock, evaluate, evaluate_partly, parse_plain};
+pub use evaluate::{
+    Count, Evaluation, Inputs, RootBlock, SOURCE_BYTES_MAX, evaluate, evaluate_partly, parse_plain,
+};
 pub use format::format;
-pub use functions::{Files, Functions, Random};
+pub use functions::{FILE_BYTES_MAX, Files, Functions, Random};
 pub use number::Number;
 pub use range::{Position, Range, Sources};
 pub use types::{Field, Type};

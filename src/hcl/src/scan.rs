@@ -70,7 +70,7 @@ pub(crate) struct Token {
 
 /// Tokens of one text. The largest file that is read has a third of so many, unless it is nothing but brackets; each takes
 /// some forty bytes.
-const TOKENS_MAX: usize = 3_000_000;
+const TOKENS_MAX: usize = 1_500_000;
 
 /// What surrounds the place that is read.
 enum Mode {

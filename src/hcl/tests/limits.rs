@@ -78,6 +78,11 @@ fn growth_is_stopped() {
 }
 
 #[test]
+fn slow_functions_use_the_limit_up() {
+    refused("job \"j\" {\n v = [for i in range(100): bcrypt(\"x\", 14)]\n}\n", "Evaluation limit reached");
+}
+
+#[test]
 fn generated_blocks_are_limited() {
     let text = "job \"j\" {\n  dynamic \"a\" {\n    for_each = range(1000)\n    content {\n      dynamic \"b\" {\n        for_each = range(1000)\n        content {\n          dynamic \"c\" {\n            for_each = range(1000)\n            content {}\n          }\n        }\n      }\n    }\n  }\n}\n";
     refused(text, "Evaluation limit reached");

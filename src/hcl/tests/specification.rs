@@ -288,3 +288,28 @@ fn mistakes_in_values_are_pointed_at_where_the_specification_says() {
         assert_eq!(mistake(&format!("w {{\nv = {expression}\n}}\n")), wanted, "{expression}");
     }
 }
+
+#[test]
+fn yaml_of_a_single_word_ends_as_a_document() {
+    for (expression, wanted) in [
+        ("yamlencode(1)", "\"1\\n...\\n\""),
+        ("yamlencode(null)", "\"null\\n...\\n\""),
+        ("yamlencode(true)", "\"true\\n...\\n\""),
+        ("yamlencode([])", "\"[]\\n\""),
+        ("yamlencode(\"\")", "\"\\\"\\\"\\n\""),
+        ("yamlencode([1])", "\"- 1\\n\""),
+    ] {
+        assert_eq!(value(expression), wanted, "{expression}");
+    }
+}
+
+#[test]
+fn constants_of_any_kind_may_stand_in_brackets_of_what_is_known_later() {
+    for (expression, wanted) in [
+        ("foo[true].x", "\"${foo[true].x}\""),
+        ("foo[null]", "\"${foo[null]}\""),
+        ("foo[1.5]", "\"${foo[1.5]}\""),
+    ] {
+        assert_eq!(value(expression), wanted, "{expression}");
+    }
+}

@@ -17,6 +17,9 @@ pub enum Error {
         /// What should have been there.
         wanted: String,
     },
+    /// A job of more fields than any job needs.
+    #[error("the blocks of a job may have {} fields together; this one has more", crate::decode::FIELDS_MAX)]
+    TooLarge,
     /// A payload that is not base64.
     #[error("{place}: not base64")]
     Base64 {
@@ -27,7 +30,7 @@ pub enum Error {
 
 /// Brings a job from a request body into shape: keys in any case, unknown keys dropped, missing keys there.
 pub fn normalise_json(value: Value) -> Result<Value, Error> {
-    let mut path = Path { names: vec!["Job"], struct_name: "JobRegisterRequest" };
+    let mut path = Path { names: vec!["Job"], struct_name: "JobRegisterRequest", fields: 0 };
     if value.is_null() {
         return Ok(Value::Object(empty(&JOB)));
     }
@@ -111,6 +114,8 @@ pub fn assemble(block: &'static Block, found: Vec<Option<Value>>) -> Object {
 struct Path {
     names: Vec<&'static str>,
     struct_name: &'static str,
+    /// Fields of the objects that were read.
+    fields: usize,
 }
 
 impl Path {
@@ -140,6 +145,10 @@ fn block(block: &'static Block, value: Value, path: &mut Path) -> Result<Object,
         return Err(path.mismatch(&value, format!("api.{}", block.name)));
     };
     let fields = block.alphabetical();
+    path.fields += fields.len();
+    if path.fields > crate::decode::FIELDS_MAX {
+        return Err(Error::TooLarge);
+    }
     let mut found: Vec<Option<Value>> = vec![None; fields.len()];
     let outer = std::mem::replace(&mut path.struct_name, block.name);
     for (key, value) in &mut given {

@@ -44,6 +44,16 @@ fn ten_thousand_groups_are_a_job_that_can_be_admitted() {
 }
 
 #[test]
+fn little_text_makes_no_huge_job() {
+    let groups = serde_json::json!({ "TaskGroups": vec![serde_json::json!({}); 100_000] });
+    let problem = jobspec::normalise_json(groups).expect_err("too many groups");
+    assert!(problem.to_string().contains("2000000 fields"), "{problem}");
+    let names: Vec<String> = (0..100_000).map(|i| format!("\"g{i}\":{{}}")).collect();
+    let problem = parse(&format!("{{\"job\": {{\"j\": {{\"group\": {{{}}}}}}}}}", names.join(",")));
+    assert!(problem.is_err_and(|why| why.contains("Job too large")));
+}
+
+#[test]
 fn values_that_nest_ten_thousand_deep_are_refused() {
     for value in deep_values(10_000) {
         // A long path costs no depth, and is as good a text as a short one.

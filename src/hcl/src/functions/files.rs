@@ -35,7 +35,7 @@ pub(super) const SPECS: &[Spec] = &[
 ];
 
 /// Largest file that becomes a value.
-const FILE_BYTES_MAX: usize = 16 << 20;
+pub const FILE_BYTES_MAX: usize = 16 << 20;
 
 fn access(functions: &Functions) -> Result<&dyn Files, Fault> {
     functions.files.as_deref().ok_or_else(|| Fault::call("filesystem function disabled"))

@@ -32,12 +32,27 @@ fn digest(values: Vec<Value>, hash: impl FnOnce(&[u8]) -> Vec<u8>) -> Outcome {
 /// Each step doubles the time; this one takes a second or two.
 const BCRYPT_COST_MAX: i64 = 14;
 
+/// The usual cost takes some fifty milliseconds, each one above doubles it.
+const BCRYPT_COST_DEFAULT: i64 = 10;
+const BCRYPT_STEPS: u64 = 80;
+
+/// What a hash takes of the limits: a dozen of the usual cost are as much as a whole file may take.
+pub(super) fn bcrypt_steps(arguments: &[Value]) -> u64 {
+    let cost = match arguments.get(1) {
+        Some(Value::Number(cost)) => cost.as_i64().unwrap_or(BCRYPT_COST_MAX),
+        _ => BCRYPT_COST_DEFAULT,
+    };
+    let cost = if cost < 4 { BCRYPT_COST_DEFAULT } else { cost };
+    // Higher costs are refused before anything is computed.
+    if cost > BCRYPT_COST_MAX { 0 } else { BCRYPT_STEPS << cost }
+}
+
 fn bcrypt(values: Vec<Value>, functions: &Functions) -> Outcome {
     let count = values.len();
     let mut arguments = Arguments::new(values);
     let text = arguments.text();
     let cost = match count {
-        1 => 10,
+        1 => BCRYPT_COST_DEFAULT,
         2 => arguments.whole(1)?,
         _ => return Err(Fault::call("bcrypt() takes no more than two arguments")),
     };
@@ -50,7 +65,7 @@ fn bcrypt(values: Vec<Value>, functions: &Functions) -> Outcome {
         ));
     }
     // Too low a cost means the usual one.
-    let cost = if cost < 4 { 10 } else { cost };
+    let cost = if cost < 4 { BCRYPT_COST_DEFAULT } else { cost };
     let mut salt = [0; 16];
     (functions.random)(&mut salt);
     let mut key = text.into_bytes();

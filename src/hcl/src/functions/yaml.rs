@@ -177,6 +177,10 @@ pub(super) fn encode(value: &Value) -> String {
     if !out.ends_with('\n') {
         out.push('\n');
     }
+    // A word that stands alone and without quotes might go on: the end of the document says that it does not.
+    if matches!(value, Value::Null | Value::Unknown | Value::Bool(_) | Value::Number(_)) {
+        out.push_str("...\n");
+    }
     out
 }
 

@@ -34,6 +34,9 @@ pub fn parse_hcl(inputs: &hcl::Inputs) -> Result<Value, hcl::Diagnostics> {
     }
 }
 
+/// Fields of all blocks of a job. Some twenty thousand groups have as many, and take a second.
+pub(crate) const FIELDS_MAX: usize = 2_000_000;
+
 /// Problems that are told. Who reads so many mends the first ones and asks again.
 const PROBLEMS_MAX: usize = 1000;
 
@@ -44,6 +47,8 @@ struct Decoder<'a> {
     places: Option<&'a hcl::Places>,
     /// In the JSON syntax, the names that lead to the object being read.
     path: Vec<String>,
+    /// Fields of the blocks that were read.
+    fields: usize,
 }
 
 /// A block of the file, or an object of a JSON text that stands for one.
@@ -120,6 +125,15 @@ impl<'a> Decoder<'a> {
     /// Reads one body against the table.
     fn read(&mut self, block: &'static Block, body: &Body, label: Option<&str>) -> Read {
         let fields = block.alphabetical();
+        self.fields += fields.len();
+        if self.fields > FIELDS_MAX {
+            if self.fields - fields.len() <= FIELDS_MAX {
+                let detail =
+                    format!("The blocks of a job may have {FIELDS_MAX} fields together; this one has more.");
+                self.problems.push(Diagnostic::error("Job too large", detail, body.range.clone()));
+            }
+            return Read { object: Object::new(), extra: Vec::new() };
+        }
         let mut values: Vec<Option<Value>> = vec![None; fields.len()];
         let mut extra: Vec<(&'static str, Value)> = Vec::new();
         let mut put = |field: &'static Field, value: Value| match fields

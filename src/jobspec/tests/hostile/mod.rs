@@ -60,11 +60,11 @@ fn large() -> Vec<Text> {
             format!("{{\"job\": {{\"j\": {{\"name\": \"{}\"}}}}}}", "x".repeat(10 << 20)),
             "File too large",
         ),
-        ("7 MB of comments", job(&comment.repeat(7 << 15)), ""),
-        ("7 MB of text", job(&format!("meta {{\n a = \"{}\"\n}}", "x".repeat(7 << 20))), ""),
-        ("7 MB of arguments", job(&line.repeat((7 << 20) / line.len())), "File too complex"),
-        ("7 MB of brackets", job(&format!("name = {}", "[".repeat(7 << 20))), "File too complex"),
-        ("7 MB of quotes", job(&format!("name = {}", "\"".repeat(7 << 20))), "File too complex"),
+        ("3 MB of comments", job(&comment.repeat(3 << 15)), ""),
+        ("3 MB of text", job(&format!("meta {{\n a = \"{}\"\n}}", "x".repeat(3 << 20))), ""),
+        ("3 MB of arguments", job(&line.repeat((3 << 20) / line.len())), "File too complex"),
+        ("3 MB of brackets", job(&format!("name = {}", "[".repeat(3 << 20))), "File too complex"),
+        ("3 MB of quotes", job(&format!("name = {}", "\"".repeat(3 << 20))), "File too complex"),
     ]
 }
 
