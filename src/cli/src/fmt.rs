@@ -8,7 +8,11 @@ use std::{
 use crate::{
     command::{Command, Context, Failure, Outcome, command},
     flags::{Kind, flag},
+    jobfile::read_text,
 };
+
+/// Files and folders that `fileset` looks at. Who means the job's own folder has a few of them.
+const ENTRIES_MAX: usize = 20_000;
 
 /// The commands of this file.
 pub const COMMANDS: &[Command] = &[command!(
@@ -29,10 +33,7 @@ async fn fmt(context: &Context) -> Outcome {
     let write = context.flags.truth("write").unwrap_or(true) && !check;
     let list = context.flags.truth("list").unwrap_or(true);
     if context.args.iter().any(|arg| arg == "-") {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| Failure::new(format!("Failed to read stdin: {error}")))?;
+        let text = read_text("-").map_err(|why| Failure::new(format!("Failed to read stdin: {why}")))?;
         let formatted = formatted("<stdin>", &text)?;
         context.console.raw(formatted.as_bytes());
         return Ok(i32::from(check && formatted != text));
@@ -45,8 +46,7 @@ async fn fmt(context: &Context) -> Outcome {
     let mut changed = false;
     for file in files {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| Failure::new(format!("Failed to read {name}: {error}")))?;
+        let text = read_text(&name).map_err(|why| Failure::new(format!("Failed to read {name}: {why}")))?;
         let after = formatted(&name, &text)?;
         if after == text {
             continue;
@@ -82,8 +82,10 @@ fn collect(path: &Path, named: bool, recursive: bool, files: &mut Vec<PathBuf>) 
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let inner = entry.path();
-            let is_dir = entry.file_type().map_err(failed)?.is_dir();
-            if !is_dir || recursive {
+            let kind = entry.file_type().map_err(failed)?;
+            // A link to a folder may lead back to this one; a pipe may never end.
+            let plain = kind.is_file() || kind.is_symlink() && inner.is_file();
+            if plain || kind.is_dir() && recursive {
                 collect(&inner, false, recursive, files)?;
             }
         }
@@ -112,7 +114,18 @@ impl LocalFiles {
 
 impl hcl::Files for LocalFiles {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        std::fs::read(self.path(path)).map_err(|error| error.to_string())
+        use std::os::unix::fs::OpenOptionsExt;
+        let failed = |error: std::io::Error| error.to_string();
+        // Without waiting: nobody may be writing into a pipe.
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblock).open(self.path(path));
+        let file = file.map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(format!("{path} is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(hcl::FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
     }
 
     fn exists(&self, path: &str) -> Result<bool, String> {
@@ -128,14 +141,21 @@ impl hcl::Files for LocalFiles {
         let root = self.path(folder);
         let mut found = Vec::new();
         let mut open = vec![root.clone()];
+        let mut seen = 0;
         while let Some(next) = open.pop() {
             for entry in std::fs::read_dir(&next).map_err(|error| error.to_string())? {
                 let entry = entry.map_err(|error| error.to_string())?;
                 let kind = entry.file_type().map_err(|error| error.to_string())?;
+                seen += 1;
+                if seen > ENTRIES_MAX {
+                    return Err(format!(
+                        "there are more than {ENTRIES_MAX} files and folders below {folder}"
+                    ));
+                }
+                let path = entry.path();
                 if kind.is_dir() {
-                    open.push(entry.path());
-                } else if kind.is_file() {
-                    let path = entry.path();
+                    open.push(path);
+                } else if kind.is_file() || kind.is_symlink() && path.is_file() {
                     let relative = path.strip_prefix(&root).map_err(|error| error.to_string())?;
                     found.push(relative.to_string_lossy().into_owned());
                 }
@@ -152,5 +172,36 @@ impl hcl::Files for LocalFiles {
 
     fn home(&self) -> Option<String> {
         std::env::var("HOME").ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hcl::Files as _;
+
+    #[test]
+    fn functions_read_files_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("text"), "content").expect("it can be written");
+        std::os::unix::fs::symlink("text", dir.path().join("link")).expect("a link");
+        std::os::unix::fs::symlink(".", dir.path().join("round")).expect("a link");
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("a pipe");
+        let files = LocalFiles { folder: dir.path().to_owned() };
+        assert_eq!(files.read("text"), Ok(b"content".to_vec()));
+        for special in ["/dev/zero", "pipe", "."] {
+            assert_eq!(files.read(special), Err(format!("{special} is not a regular file")));
+        }
+        let mut found = files.list(".").expect("a few files");
+        found.sort_unstable();
+        assert_eq!(found, ["link", "text"]);
+        // Links to folders lead nowhere, and pipes are no job files unless they are named.
+        std::fs::rename(&pipe, dir.path().join("pipe.nomad")).expect("another name");
+        std::fs::write(dir.path().join("a.hcl"), "").expect("it can be written");
+        let mut files = Vec::new();
+        collect(dir.path(), true, true, &mut files).expect("they can be listed");
+        assert_eq!(files, [dir.path().join("a.hcl")]);
     }
 }

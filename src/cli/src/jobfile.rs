@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Largest job file; a server takes no larger one.
-const FILE_BYTES_MAX: u64 = 8 << 20;
+const FILE_BYTES_MAX: u64 = hcl::SOURCE_BYTES_MAX as u64;
 
 /// Flags of every command that reads a job file.
 pub const VAR: Flag =
@@ -70,7 +70,12 @@ fn explain(problems: &hcl::Diagnostics, inputs: &hcl::Inputs) -> String {
     problems.render(&sources).trim_end().to_owned()
 }
 
-fn read_text(path: &str) -> Result<String, String> {
+/// Reads a text; `-` is standard input.
+///
+/// # Errors
+///
+/// Why there is none, in words.
+pub fn read_text(path: &str) -> Result<String, String> {
     if path == "-" {
         return read_all(std::io::stdin()).map_err(|why| format!("could not read standard input: {why}"));
     }
@@ -156,7 +161,7 @@ mod tests {
         assert_eq!(read_all("job \"j\" {}\n".as_bytes()).as_deref(), Ok("job \"j\" {}\n"));
         let large = vec![b' '; FILE_BYTES_MAX as usize + 1];
         assert_eq!(read_all(&large[1..]).map(|text| text.len()), Ok(FILE_BYTES_MAX as usize));
-        assert!(read_all(large.as_slice()).is_err_and(|why| why.contains("more than the 8388608 bytes")));
+        assert!(read_all(large.as_slice()).is_err_and(|why| why.contains("more than the 4194304 bytes")));
         assert!(
             read_all(&b"a = 1\nb = \"\xff\"\n"[..]).is_err_and(|why| why.contains("line 2 is not UTF-8"))
         );

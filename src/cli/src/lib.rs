@@ -13,6 +13,7 @@ mod cluster;
 mod command;
 mod complete;
 mod console;
+mod debug;
 mod deployment;
 mod eval;
 mod flags;

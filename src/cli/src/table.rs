@@ -4,7 +4,7 @@ use crate::command::Command;
 
 /// Lists all commands by family.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
-    let families: [&'static [Command]; 24] = [
+    let families: [&'static [Command]; 25] = [
         crate::job::COMMANDS,
         crate::job::CHANGING,
         crate::node::COMMANDS,
@@ -18,6 +18,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         crate::operator::COMMANDS,
         crate::state_hashes::COMMANDS,
         crate::snapshot::COMMANDS,
+        crate::debug::COMMANDS,
         crate::gossip::COMMANDS,
         crate::root_keys::COMMANDS,
         crate::service::COMMANDS,

@@ -137,3 +137,45 @@ fn with_input(agent: &Agent, args: &[&str], input: &str) -> Ended {
     drop(stdin);
     Ended::of(&child.wait_with_output().expect("the command ends"))
 }
+
+#[test]
+fn a_launched_job_is_waited_for_and_its_end_is_the_commands() {
+    let agent = Agent::start(Kind::Dev);
+    let mut job = tests::job::batch("sum", "test $NOMAD_META_good = yes");
+    job["ParameterizedJob"] = serde_json::json!({ "MetaRequired": ["good"] });
+    agent.register(&job);
+    let dispatch =
+        |good: &str| agent.command(&["job", "dispatch", "-wait", "-meta", &format!("good={good}"), "sum"]);
+    let good = dispatch("yes").worked();
+    assert!(good.contains("Dispatched Job ID") && good.contains("completed"), "{good}");
+    let bad = dispatch("no");
+    assert_eq!(bad.code, 1, "{}", bad.said());
+    assert!(bad.err.contains("did not complete") && bad.err.contains("failed"), "{}", bad.err);
+}
+
+#[test]
+fn a_bundle_for_those_who_look_for_faults_holds_state_and_logs() {
+    let agent = Agent::start(Kind::Dev);
+    agent.register(&tests::job::pretended("there", 1));
+    agent.wait_for("there", "running");
+    let folder = agent.path().join("bundles");
+    let place = folder.to_str().expect("a plain name");
+    let times = ["-duration", "1s", "-interval", "500ms", "-event-topic", "Job"];
+    let said = agent.command(&[&["operator", "debug", "-output", place][..], &times[..]].concat()).worked();
+    assert!(said.contains("Created debug directory") && said.contains("Capture interval 0001"), "{said}");
+    let made =
+        std::fs::read_dir(&folder).expect("it was made").next().expect("one bundle").expect("an entry");
+    let read = |name: &str| std::fs::read_to_string(made.path().join(name)).expect(name);
+    assert!(read("nomad/0000/jobs.json").contains("\"there\""));
+    assert!(read("cluster/agent-self.json").contains("\"config\""));
+    let index: serde_json::Value = serde_json::from_str(&read("index.json")).expect("it is JSON");
+    assert_eq!(index["Problems"], serde_json::json!([]), "{index:#}");
+    let node = text(&agent.get("/v1/nodes")[0]["ID"]).to_owned();
+    assert!(
+        read(&format!("client/{node}/monitor.log")).contains("GET"),
+        "the commands' own questions are logged"
+    );
+    assert!(read(&format!("server/{}/agent-host.json", text(&index["Servers"][0]))).contains("OS"));
+    let wrong = agent.command(&["operator", "debug", "-duration", "1s", "-interval", "2s"]);
+    assert!(wrong.code == 1 && wrong.err.contains("is greater than duration"), "{}", wrong.said());
+}

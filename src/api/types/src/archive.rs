@@ -1,7 +1,11 @@
 //! A copy of the state as a file: a tar archive under gzip, which any tool opens. It holds `meta.json`, which says what it
 //! is, `state.bin`, the state itself, and `SHA256SUMS`, which both are checked against.
 
-use std::io::{self, Read, Write};
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::PathBuf,
+};
 
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use sha2::{Digest, Sha256};
@@ -114,7 +118,7 @@ pub fn write_archive(
     let meta_bytes = serde_json::to_vec_pretty(meta).map_err(io::Error::other)?;
     let sums = format!("{}  {META}\n{}  {STATE}\n", hex(&Sha256::digest(&meta_bytes)), hex(&facts.sha256));
     let mut gzip = GzEncoder::new(out, Compression::fast());
-    write_small(&mut gzip, META, &meta_bytes)?;
+    write_tar_file(&mut gzip, META, meta_bytes.len() as u64, meta_bytes.as_slice())?;
     gzip.write_all(&header(STATE, facts.size))?;
     let mut counted = Counted { out: &mut gzip, count: 0 };
     state(&mut counted)?;
@@ -122,7 +126,7 @@ pub fn write_archive(
         return Err(io::Error::other("the state came to another length than before"));
     }
     pad(&mut gzip, facts.size)?;
-    write_small(&mut gzip, SUMS, sums.as_bytes())?;
+    write_tar_file(&mut gzip, SUMS, sums.len() as u64, sums.as_bytes())?;
     gzip.write_all(&[0; 2 * BLOCK])?;
     gzip.finish()?.flush()
 }
@@ -215,10 +219,41 @@ fn pad(out: &mut impl Write, size: u64) -> io::Result<()> {
     out.write_all(&[0; BLOCK][..count])
 }
 
-fn write_small(out: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let size = bytes.len() as u64;
-    out.write_all(&header(name, size))?;
-    out.write_all(bytes)?;
+/// Most bytes of a file's own name and of the folders before it, as a tar header holds them.
+const TAR_NAME_MAX: usize = 100;
+const TAR_FOLDERS_MAX: usize = 155;
+
+/// Writes a compressed tar archive of files: the name that each has in it, and where it is.
+///
+/// # Errors
+///
+/// When a file can not be read, shrinks meanwhile or has too long a name, or the writer fails.
+pub fn write_bundle(out: &mut dyn Write, files: &[(String, PathBuf)]) -> io::Result<()> {
+    let mut gzip = GzEncoder::new(out, Compression::fast());
+    for (name, path) in files {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        write_tar_file(&mut gzip, name, size, file)?;
+    }
+    gzip.write_all(&[0; 2 * BLOCK])?;
+    gzip.finish()?.flush()
+}
+
+/// Adds a file, for its owner alone to read.
+fn write_tar_file(out: &mut impl Write, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+    let (folders, short) = match name.rfind('/').filter(|_| name.len() > TAR_NAME_MAX) {
+        Some(at) => (&name[..at], &name[at + 1..]),
+        None => ("", name),
+    };
+    if short.len() > TAR_NAME_MAX || folders.len() > TAR_FOLDERS_MAX {
+        return Err(io::Error::other(format!("the name is too long for an archive: {name}")));
+    }
+    let mut block = header(short, size);
+    block[345..345 + folders.len()].copy_from_slice(folders.as_bytes());
+    out.write_all(&summed(block))?;
+    if io::copy(&mut content.take(size), out)? != size {
+        return Err(io::Error::other(format!("{name} became shorter while it was read")));
+    }
     pad(out, size)
 }
 
@@ -238,9 +273,15 @@ fn header(name: &str, size: u64) -> [u8; BLOCK] {
         put(128, &size.to_be_bytes());
     }
     put(136, b"00000000000\0");
-    put(148, b"        ");
     put(156, b"0");
     put(257, b"ustar\x0000");
+    summed(block)
+}
+
+/// Puts the checksum into a header.
+fn summed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {
+    // It counts as blanks while it is added up.
+    block[148..156].fill(b' ');
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     block
@@ -332,6 +373,31 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_holds_every_file_under_its_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("one");
+        std::fs::write(&path, b"text").expect("it can be written");
+        let long = format!("{}/{}", "f".repeat(90), "n".repeat(90));
+        let mut out = Vec::new();
+        write_bundle(&mut out, &[("a/b.json".to_owned(), path.clone()), (long, path.clone())])
+            .expect("a bundle");
+        let mut tar = Vec::new();
+        MultiGzDecoder::new(out.as_slice()).read_to_end(&mut tar).expect("it is gzip");
+        assert_eq!(tar.len(), 6 * BLOCK);
+        assert_eq!((&tar[..9], &tar[BLOCK..BLOCK + 5]), (&b"a/b.json\0"[..], &b"text\0"[..]));
+        let second = &tar[2 * BLOCK..3 * BLOCK];
+        assert_eq!((second[89], second[90], second[345], second[345 + 90]), (b'n', 0, b'f', 0));
+        let sum: u32 = second
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+            .sum();
+        assert_eq!(&second[148..154], format!("{sum:06o}").as_bytes());
+        let too_long = [("n".repeat(101), path)];
+        assert!(write_bundle(&mut Vec::new(), &too_long).is_err());
+    }
+
+    #[test]
     fn damage_and_other_files_are_told_apart() {
         let whole = sample(&vec![7; 5_000]);
         for at in 0..whole.len() {
@@ -349,7 +415,7 @@ mod tests {
         assert_eq!(text, "failed to decompress snapshot: gzip: invalid header");
         let mut other = Vec::new();
         let mut gzip = GzEncoder::new(&mut other, Compression::fast());
-        write_small(&mut gzip, "readme", b"hello").expect("a vector takes everything");
+        write_tar_file(&mut gzip, "readme", 5, b"hello".as_slice()).expect("a vector takes everything");
         gzip.finish().expect("a vector takes everything");
         assert!(matches!(read(&other), Err(ArchiveError::Layout(_))));
     }

@@ -40,7 +40,7 @@ pub use alloc::*;
 pub use alloc_writer::{StubFields, write_alloc_stub};
 pub use archive::{
     ARCHIVE_VERSION, ArchiveError, Measure, SnapshotMeta, SnapshotTable, StateFacts, read_archive,
-    write_archive,
+    write_archive, write_bundle,
 };
 pub use cluster::*;
 pub use deployment::*;

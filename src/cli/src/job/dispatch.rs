@@ -1,6 +1,6 @@
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, time::Duration};
 
-use sdk::types::JobDispatchRequest;
+use sdk::{Client, Query, types::JobDispatchRequest};
 
 use crate::{
     command::{Context, Failure, OrFail, Outcome},
@@ -9,6 +9,9 @@ use crate::{
 
 /// Largest payload that a server takes, and a little more, so that it is the server that refuses.
 const PAYLOAD_BYTES_MAX: u64 = 17 << 10;
+
+/// How long each question about a launched job waits for a change.
+const WAIT: Duration = Duration::from_secs(60);
 
 /// `job dispatch`.
 pub async fn dispatch(context: &Context) -> Outcome {
@@ -56,7 +59,40 @@ pub async fn dispatch(context: &Context) -> Outcome {
     let page = format!("jobs/{}", ui::escaped(&format!("{}@{}", answer.dispatched_job_id, found.namespace)));
     ui::hint(context, "View this job", &page);
     context.console.err("");
-    monitor::evaluation(context, &client, &answer.eval_id, &found.namespace).await
+    let code = monitor::evaluation(context, &client, &answer.eval_id, &found.namespace).await?;
+    if !context.on("wait") {
+        return Ok(code);
+    }
+    // What waits for room ends later, so that it could not be placed yet is no reason to stop waiting.
+    wait_for_end(context, &client, &answer.dispatched_job_id, &found.query()).await
+}
+
+/// Waits until nothing of a launched job runs or is to run, and says how it ended.
+async fn wait_for_end(context: &Context, client: &Client, id: &str, query: &Query) -> Outcome {
+    let mut query = query.clone();
+    query.wait = WAIT;
+    loop {
+        // Read before the allocations: what the job's end counts is among them then.
+        let (job, meta) = client.job(id, &query).await.or_fail("Error querying job")?;
+        query.index = meta.index;
+        if job["Status"] != "dead" {
+            continue;
+        }
+        let now = Query { index: 0, ..query.clone() };
+        let (allocs, _) =
+            client.job_allocations(id, true, &now).await.or_fail("Error querying allocations")?;
+        let failed: Vec<String> = allocs
+            .iter()
+            .filter(|alloc| alloc.client_status != "complete" && alloc.next_allocation.is_empty())
+            .map(|alloc| format!("{} {}", context.id(&alloc.id), alloc.client_status))
+            .collect();
+        if job["Stop"] == true || !failed.is_empty() || allocs.is_empty() {
+            let detail = if failed.is_empty() { String::new() } else { format!(": {}", failed.join(", ")) };
+            return Err(Failure::new(format!("Job {id} did not complete{detail}")));
+        }
+        context.console.out(&format!("Job {id} completed"));
+        return Ok(0);
+    }
 }
 
 fn read_payload(path: &str) -> Result<Vec<u8>, Failure> {

@@ -141,6 +141,12 @@ pub const CHANGING: &[Command] = &[
         &[
             flag("short", Kind::Bool, "Without comments."),
             flag("connect", Kind::Bool, "Of services that speak through Consul's mesh."),
+            flag(
+                "template",
+                Kind::Text,
+                "From the item `template` of the variable nomad/job-templates/<name>."
+            ),
+            flag("list-templates", Kind::Bool, "Name the templates that there are."),
         ],
         init::run
     ),
@@ -253,6 +259,7 @@ pub const CHANGING: &[Command] = &[
             flag("id-prefix-template", Kind::Text, "Stands in the id of the launched job."),
             flag("idempotency-token", Kind::Text, "Makes a repeated dispatch harmless."),
             flag("priority", Kind::Number, "Priority of the launched job."),
+            flag("wait", Kind::Bool, "Wait until the launched job is over; fails when something of it did."),
             flag("ui", Kind::Bool, "Open the web page of the launched job."),
             DETACH,
             VERBOSE,
