@@ -154,12 +154,10 @@ async fn debug(context: &Context) -> Outcome {
 
 impl Plan {
     async fn make(context: &Context, client: &Client) -> Result<Self, Failure> {
-        let period = |name: &str, default: u64| match context.flags.text(name) {
+        let period = |name: &str, default: u64| match context.flags.number(name).map(u64::try_from) {
             None => Ok(Duration::from_secs(default)),
-            Some(text) => format::parse_duration(text)
-                .and_then(|nanos| u64::try_from(nanos).ok())
-                .map(Duration::from_nanos)
-                .ok_or_else(|| Failure::usage(format!("Error parsing {name}: {text}"))),
+            Some(Ok(nanos)) => Ok(Duration::from_nanos(nanos)),
+            Some(Err(_)) => Err(Failure::usage(format!("Error parsing {name}: it is below zero"))),
         };
         let (duration, interval) = (period("duration", 300)?, period("interval", 30)?);
         if interval > duration {

@@ -157,10 +157,10 @@ fn a_launched_job_is_waited_for_and_its_end_is_the_commands() {
 fn a_bundle_for_those_who_look_for_faults_holds_state_and_logs() {
     let agent = Agent::start(Kind::Dev);
     agent.register(&tests::job::pretended("there", 1));
-    agent.wait_for("there", "running");
+    assert_eq!(agent.wait_for("there", "running")["JobID"], "there");
     let folder = agent.path().join("bundles");
     let place = folder.to_str().expect("a plain name");
-    let times = ["-duration", "1s", "-interval", "500ms", "-event-topic", "Job"];
+    let times = ["-duration", "5s", "-interval", "2500ms", "-event-topic", "Job"];
     let said = agent.command(&[&["operator", "debug", "-output", place][..], &times[..]].concat()).worked();
     assert!(said.contains("Created debug directory") && said.contains("Capture interval 0001"), "{said}");
     let made =
