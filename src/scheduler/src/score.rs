@@ -25,6 +25,19 @@ pub(crate) struct Fit {
     pub(crate) algorithm: SchedulerAlgorithm,
 }
 
+/// Nodes whose amounts are brought together to be scored at once, where they do not lie beside each other.
+const GATHERED: usize = 64;
+
+/// What is free on nodes and what of them that is, in columns of the same length.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    cpu: &'a [i32],
+    memory: &'a [i32],
+    disk: &'a [i32],
+    inverse_cpu: &'a [f32],
+    inverse_memory: &'a [f32],
+}
+
 impl Fit {
     /// Scores one node, to be shown and to order by; minus infinity when it has no room.
     pub(crate) fn score(self, table: &NodeTable, slot: Slot) -> f32 {
@@ -44,22 +57,46 @@ impl Fit {
             .first()
             .zip(slots.last())
             .is_some_and(|(first, last)| (*last - *first) as usize + 1 == slots.len());
+        scores.resize(slots.len(), 0.0);
         if contiguous {
-            // Without the indirection the loop runs on several nodes at a time.
             let range = slots[0] as usize..slots[0] as usize + slots.len();
-            let (cpu, memory) = (&table.free_cpu[range.clone()], &table.free_memory[range.clone()]);
-            let (disk, inverse_cpu) = (&table.free_disk[range.clone()], &table.inverse_cpu[range.clone()]);
-            let inverse_memory = &table.inverse_memory[range];
-            let count = slots.len();
-            scores.resize(count, 0.0);
-            let (cpu, memory, disk) = (&cpu[..count], &memory[..count], &disk[..count]);
-            let (inverse_cpu, inverse_memory) = (&inverse_cpu[..count], &inverse_memory[..count]);
-            for (at, score) in scores.iter_mut().enumerate() {
-                *score = self.score_of(cpu[at], memory[at], disk[at], inverse_cpu[at], inverse_memory[at]);
-            }
-            return;
+            let columns = Columns {
+                cpu: &table.free_cpu[range.clone()],
+                memory: &table.free_memory[range.clone()],
+                disk: &table.free_disk[range.clone()],
+                inverse_cpu: &table.inverse_cpu[range.clone()],
+                inverse_memory: &table.inverse_memory[range],
+            };
+            return self.score_columns(columns, scores);
         }
-        scores.extend(slots.iter().map(|&slot| self.score(table, slot)));
+        let (mut cpu, mut memory, mut disk) = ([0; GATHERED], [0; GATHERED], [0; GATHERED]);
+        let (mut inverse_cpu, mut inverse_memory) = ([0.0; GATHERED], [0.0; GATHERED]);
+        for (slots, scores) in slots.chunks(GATHERED).zip(scores.chunks_mut(GATHERED)) {
+            for (at, slot) in slots.iter().map(|slot| *slot as usize).enumerate() {
+                (cpu[at], memory[at], disk[at]) =
+                    (table.free_cpu[slot], table.free_memory[slot], table.free_disk[slot]);
+                (inverse_cpu[at], inverse_memory[at]) = (table.inverse_cpu[slot], table.inverse_memory[slot]);
+            }
+            let columns = Columns {
+                cpu: &cpu,
+                memory: &memory,
+                disk: &disk,
+                inverse_cpu: &inverse_cpu,
+                inverse_memory: &inverse_memory,
+            };
+            self.score_columns(columns, scores);
+        }
+    }
+
+    /// Scores nodes that lie beside each other: the loop runs on several of them at a time.
+    #[inline(always)]
+    fn score_columns(self, columns: Columns<'_>, scores: &mut [f32]) {
+        let count = scores.len();
+        let (cpu, memory, disk) = (&columns.cpu[..count], &columns.memory[..count], &columns.disk[..count]);
+        let (inverse_cpu, inverse_memory) = (&columns.inverse_cpu[..count], &columns.inverse_memory[..count]);
+        for (at, score) in scores.iter_mut().enumerate() {
+            *score = self.score_of(cpu[at], memory[at], disk[at], inverse_cpu[at], inverse_memory[at]);
+        }
     }
 
     #[inline(always)]
