@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use model::{
-    AllocId, ClientStatus, DesiredStatus, EvalId, EvalStatus, JobKey, JobType, NodeId, NodeStatus, Text,
-    Timestamp,
+    AllocId, ClientStatus, DesiredStatus, EvalId, EvalStatus, Job, JobKey, JobSpec, JobStatus, JobType,
+    NodeId, NodeStatus, Text, Timestamp,
 };
+use serde_json::{Value, json};
 
 use crate::{
     AgentView, AllocRow, EvalRow, GroupRow, History, Holding, JobRow, LogPoint, NodeRow, NodeView,
-    Observation, Phase, Property, RaftView, Role, Rows, RunningTask, ServerView,
+    Observation, Phase, Property, RaftView, Role, Rows, RunningTask, ServerView, Story,
 };
 
 pub(crate) fn seconds(seconds: u64) -> Duration {
@@ -72,6 +73,7 @@ pub(crate) fn rows() -> Rows {
         job_index: 10,
         rollout_failed: false,
         groups: BTreeMap::from([("web".into(), group)]),
+        spec: None,
     };
     let eval = EvalRow {
         job: key(),
@@ -88,6 +90,7 @@ pub(crate) fn rows() -> Rows {
         jobs: BTreeMap::from([(key(), job)]),
         allocs: allocs.into(),
         evals: BTreeMap::from([(eval_id(1), eval)]),
+        deployments: BTreeMap::new(),
     }
 }
 
@@ -101,6 +104,10 @@ pub(crate) fn node() -> NodeRow {
         cores: (0..4).collect(),
         devices: ["nvidia/gpu/x/a".into()].into(),
         modify_index: 5,
+        drain: None,
+        drained: false,
+        attributes: BTreeMap::new(),
+        dynamic_ports: (20_000, 20_003),
     }
 }
 
@@ -122,7 +129,46 @@ pub(crate) fn alloc(node: u128, number: u32) -> AllocRow {
         takes_over: Vec::new(),
         restarts: BTreeMap::from([("main".into(), 0)]),
         holds: Holding { cpu: 300, memory_mb: 300, disk_mb: 300, ..Holding::default() },
+        story: Story { healthy: Some(true), placed_at: at(11), ..Story::default() },
+        spec: None,
     }
+}
+
+/// A point in wall time.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp(seconds * 1_000_000_000)
+}
+
+/// The job of the rows with these fields in its one group.
+pub(crate) fn job_with(group: &Value) -> Arc<Job> {
+    let mut whole = json!({"Name": "web", "Count": 3, "Tasks": [{"Name": "main", "Driver": "mock_driver",
+        "Resources": {"CPU": 300, "MemoryMB": 300}}]});
+    let fields = group.as_object().expect("the fields of a group");
+    fields.iter().for_each(|(name, value)| whole[name] = value.clone());
+    let document = json!({"ID": "web", "Name": "web", "Type": "service", "TaskGroups": [whole]});
+    Arc::new(Job {
+        key: key(),
+        spec: Arc::new(JobSpec::from_document(&document).expect("the document is a job")),
+        version: 0,
+        stop: false,
+        stable: false,
+        status: JobStatus::Running,
+        status_description: Text::default(),
+        submit_time: Timestamp::ZERO,
+        create_index: 10,
+        modify_index: 10,
+        job_modify_index: 10,
+        version_tag: None,
+        parent: None,
+    })
+}
+
+/// The rows with a job of these fields in its one group.
+pub(crate) fn rows_of(group: &Value) -> Rows {
+    let (mut rows, job) = (rows(), job_with(group));
+    rows.allocs.values_mut().for_each(|row| row.spec = Some(job.clone()));
+    rows.jobs.values_mut().for_each(|row| row.spec = Some(job.clone()));
+    rows
 }
 
 pub(crate) fn task(alloc: u128, launch: &str) -> RunningTask {

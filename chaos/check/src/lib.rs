@@ -24,6 +24,6 @@ pub use observation::{
     AgentView, LeftOver, LogPoint, MemberTable, Moment, NodeView, Observation, Phase, ProcessHealth,
     QueueDepth, RaftView, Role, RunningTask, ServerView, StateHash, Trial, Vote, WatchSeen, Watched,
 };
-pub use properties::all;
+pub use properties::{all, strict};
 pub use property::{Checker, Property, Violation};
-pub use rows::{AllocRow, EvalRow, GroupRow, Holding, JobRow, NodeRow, OwnedPort, Rows};
+pub use rows::{AllocRow, EvalRow, GroupRow, Holding, JobRow, NodeRow, OwnedPort, Rows, Story};

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use model::{AllocId, NodeId, Text};
+use model::{AllocId, NodeId, Text, Timestamp};
 use uuid::Uuid;
 
 use crate::Rows;
@@ -40,6 +40,10 @@ pub struct Observation {
     pub health: Vec<ProcessHealth>,
     /// What was tried on the side since the last observation: bad input, restores, repeated seeds.
     pub trials: Vec<Trial>,
+    /// What all clocks show; none while one of them is wrong.
+    pub wall: Option<Timestamp>,
+    /// Allocations that a user asked to stop at any time.
+    pub stopped_by_hand: BTreeSet<AllocId>,
 }
 
 /// Whether faults are being injected.

@@ -62,7 +62,7 @@ impl Default for Checker {
 }
 
 impl Checker {
-    /// Follows a run with these properties; [`Checker::default`] takes all.
+    /// Follows a run with these properties; [`Checker::default`] takes those of [`all`].
     pub fn new(properties: Vec<Box<dyn Property>>) -> Self {
         Self { properties, checks: BTreeMap::new() }
     }

@@ -1,9 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use model::{
-    AllocId, AllocatedResources, AllocatedTask, Allocation, ClientStatus, DeploymentStatus, DesiredStatus,
-    EvalId, EvalStatus, Evaluation, Job, JobKey, JobType, LifecycleHook, Node, NodeId, NodeStatus, Text,
-    Timestamp,
+    AllocId, AllocatedResources, AllocatedTask, Allocation, ClientStatus, Deployment, DeploymentId,
+    DeploymentStatus, DesiredStatus, DrainStrategy, EvalId, EvalStatus, Evaluation, Job, JobKey, JobType,
+    LifecycleHook, Node, NodeId, NodeStatus, TaskGroup, Text, Timestamp,
 };
 use state::State;
 
@@ -23,6 +26,8 @@ pub struct Rows {
     pub allocs: BTreeMap<AllocId, AllocRow>,
     /// Evaluations by id.
     pub evals: BTreeMap<EvalId, EvalRow>,
+    /// Deployments by id.
+    pub deployments: BTreeMap<DeploymentId, Arc<Deployment>>,
 }
 
 /// A node.
@@ -44,6 +49,14 @@ pub struct NodeRow {
     pub devices: BTreeSet<Text>,
     /// Its record's index: what it has may have changed there.
     pub modify_index: u64,
+    /// How it is being emptied, when it is.
+    pub drain: Option<DrainStrategy>,
+    /// The last time that it was emptied came to its end.
+    pub drained: bool,
+    /// What is known of it, by the names that constraints use without `${attr.}`.
+    pub attributes: BTreeMap<Text, Text>,
+    /// The first and the last port that may be given away without being asked for.
+    pub dynamic_ports: (u16, u16),
 }
 
 /// A job.
@@ -63,6 +76,8 @@ pub struct JobRow {
     pub rollout_failed: bool,
     /// Its groups.
     pub groups: BTreeMap<Text, GroupRow>,
+    /// All of it, when it can be seen.
+    pub spec: Option<Arc<Job>>,
 }
 
 /// A group of a job.
@@ -107,6 +122,35 @@ pub struct AllocRow {
     pub restarts: BTreeMap<Text, u32>,
     /// What it holds on its node.
     pub holds: Holding,
+    /// What came before and what became of it, as far as it can be seen.
+    pub story: Story,
+    /// Its job as it was placed or last changed with, when that can be seen.
+    pub spec: Option<Arc<Job>>,
+}
+
+/// What came before an allocation and what became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    /// The one that it was placed for.
+    pub previous: Option<AllocId>,
+    /// The one that was placed for it.
+    pub next: Option<AllocId>,
+    /// The deployment that it is part of.
+    pub deployment: Option<DeploymentId>,
+    /// What its deployment or its `migrate` block knows of its health.
+    pub healthy: Option<bool>,
+    /// When that became known, by its client's clock; zero when it did not.
+    pub healthy_at: Timestamp,
+    /// It was asked to leave its node.
+    pub migrates: bool,
+    /// It was asked to be placed anew whatever its policy says.
+    pub forced: bool,
+    /// Why the servers want of it what they want.
+    pub why: Text,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+    /// When the last of its tasks ended; zero when none did.
+    pub ended_at: Timestamp,
 }
 
 /// What an allocation holds on its node.
@@ -161,6 +205,7 @@ impl Rows {
             jobs: state.all_jobs().map(|job| (job.key.clone(), JobRow::of(state, job))).collect(),
             allocs: state.allocs().map(|alloc| (alloc.id, AllocRow::of(alloc))).collect(),
             evals: state.evals().map(|eval| (eval.id, EvalRow::of(eval))).collect(),
+            deployments: state.deployments().map(|rollout| (rollout.id, rollout.clone())).collect(),
         }
     }
 
@@ -199,12 +244,16 @@ impl NodeRow {
             cores: all.cores.iter().copied().filter(|core| !kept.cores.contains(core)).collect(),
             devices: devices.collect(),
             modify_index: node.modify_index,
+            drain: node.drain,
+            drained: node.last_drain.as_ref().is_some_and(|last| last.status == "complete"),
+            attributes: node.attributes.clone(),
+            dynamic_ports: (node.resources.min_dynamic_port, node.resources.max_dynamic_port),
         }
     }
 }
 
 impl JobRow {
-    fn of(state: &State, job: &Job) -> Self {
+    fn of(state: &State, job: &Arc<Job>) -> Self {
         let rollout = state.latest_deployment(&job.key);
         let group = |group: &model::TaskGroup| {
             let canaries = group.update.as_ref().map_or(0, |update| update.canary);
@@ -220,6 +269,7 @@ impl JobRow {
                 rollout.status == DeploymentStatus::Failed && rollout.job_version == job.version
             }),
             groups: job.spec.groups.iter().map(group).collect(),
+            spec: Some(job.clone()),
         }
     }
 }
@@ -243,12 +293,38 @@ impl AllocRow {
             takes_over: extra.previous.iter().chain(&extra.preempted).copied().collect(),
             restarts: alloc.task_states.iter().map(|task| (task.name.clone(), task.restarts)).collect(),
             holds: Holding::of(&alloc.resources),
+            story: Story::of(alloc),
+            spec: Some(alloc.job.clone()),
         }
+    }
+
+    /// Returns its group as it was placed or last changed with, when that can be seen.
+    pub fn terms(&self) -> Option<&TaskGroup> {
+        let job = self.spec.as_ref()?;
+        job.group(&self.group).map(|(_, group)| group)
     }
 
     /// Tells whether it should run and nothing says that it does not.
     pub fn wanted(&self) -> bool {
         self.desired == DesiredStatus::Run && !self.client.is_terminal()
+    }
+}
+
+impl Story {
+    fn of(alloc: &Allocation) -> Self {
+        let extra = alloc.extra();
+        Self {
+            previous: extra.previous,
+            next: extra.next,
+            deployment: extra.deployment,
+            healthy: extra.health.and_then(|health| health.healthy),
+            healthy_at: extra.health.map(|health| health.timestamp).unwrap_or_default(),
+            migrates: extra.transition.migrate == Some(true),
+            forced: extra.transition.force_reschedule == Some(true),
+            why: alloc.desired_description.clone(),
+            placed_at: alloc.create_time,
+            ended_at: alloc.task_states.iter().map(|task| task.finished_at).max().unwrap_or_default(),
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl Observer {
             members: if known.thorough { self.members() } else { Vec::new() },
             watched: known.watched,
             health: if known.thorough { self.health() } else { Vec::new() },
-            trials: Vec::new(),
+            ..Observation::default()
         }
     }
 

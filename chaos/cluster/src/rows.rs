@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use chaos_check::{AllocRow, EvalRow, GroupRow, Holding, JobRow, NodeRow, OwnedPort, Rows};
+use chaos_check::{AllocRow, EvalRow, GroupRow, Holding, JobRow, NodeRow, OwnedPort, Rows, Story};
 use model::{ClientStatus, DesiredStatus, EvalStatus, JobKey, JobType, NodeStatus, Text, Timestamp};
 use serde_json::Value;
 
@@ -52,6 +52,8 @@ pub fn read(cluster: &Cluster, server: Agent, last: Option<&Arc<Rows>>) -> Optio
         jobs: jobs.iter().filter_map(|row| Some((key(row, "ID")?, job(row)?))).collect(),
         allocs: allocs.iter().filter_map(|row| Some((id(&row["ID"])?, alloc(row, kind_of(row))?))).collect(),
         evals: evals.iter().filter_map(|row| Some((id(&row["ID"])?, eval(row)?))).collect(),
+        // The jobs that this program places have none.
+        deployments: BTreeMap::new(),
     }))
 }
 
@@ -106,6 +108,11 @@ fn node(row: &Value) -> Option<NodeRow> {
         cores: BTreeSet::new(),
         devices: BTreeSet::new(),
         modify_index: number(&row["ModifyIndex"]),
+        // Nobody drains a node here.
+        drain: None,
+        drained: false,
+        attributes: BTreeMap::new(),
+        dynamic_ports: (0, 0),
     })
 }
 
@@ -123,6 +130,7 @@ fn job(row: &Value) -> Option<JobRow> {
         // The jobs that this program places have no deployments.
         rollout_failed: false,
         groups: groups.filter_map(|(name, _)| group(name)).collect(),
+        spec: None,
     })
 }
 
@@ -163,7 +171,23 @@ fn alloc(row: &Value, kind: Option<JobType>) -> Option<AllocRow> {
             ports: list(&resources["Shared"]["Ports"]).iter().map(port).collect(),
             devices: Vec::new(),
         },
+        story: story(row),
+        spec: None,
     })
+}
+
+fn story(row: &Value) -> Story {
+    let migrates = &row["DesiredTransition"]["Migrate"];
+    // Lists do not tell the one before.
+    Story {
+        next: id(&row["NextAllocation"]),
+        deployment: id(&row["DeploymentID"]),
+        healthy: row["DeploymentStatus"]["Healthy"].as_bool(),
+        migrates: *migrates == true,
+        why: text(&row["DesiredDescription"]),
+        placed_at: Timestamp(row["CreateTime"].as_i64().unwrap_or(0)),
+        ..Story::default()
+    }
 }
 
 fn eval(row: &Value) -> Option<EvalRow> {

@@ -191,4 +191,99 @@ pub const ALL: &[Mutant] = &[
         crates: &["server"],
         what: "a server that threw its log away comes back under its old number",
     },
+    Mutant {
+        name: "rollout-one-more",
+        crates: &["scheduler"],
+        what: "an update changes one more at once than it may",
+    },
+    Mutant {
+        name: "canaries-do-not-hold-back",
+        crates: &["scheduler"],
+        what: "an update goes on beside canaries that nobody took over",
+    },
+    Mutant {
+        name: "reschedule-at-once",
+        crates: &["scheduler"],
+        what: "a failed allocation is replaced without the delay of its policy",
+    },
+    Mutant {
+        name: "reconnect-keeps-both",
+        crates: &["scheduler"],
+        what: "an allocation that came back and its replacement both stay",
+    },
+    Mutant {
+        name: "constraint-version-off-by-one",
+        crates: &["scheduler"],
+        what: "`>=` of versions is read as `>`",
+    },
+    Mutant {
+        name: "room-counted-twice",
+        crates: &["scheduler"],
+        what: "what is placed is taken from a node twice",
+    },
+    Mutant {
+        name: "room-never-given-back",
+        crates: &["scheduler"],
+        what: "what an allocation held stays taken when it is over",
+    },
+    Mutant {
+        name: "deployment-without-deadline",
+        crates: &["control"],
+        what: "a deployment that makes no progress goes on for ever",
+    },
+    Mutant {
+        name: "drain-one-more",
+        crates: &["control"],
+        what: "a drain lets one more of a group go than it may",
+    },
+    Mutant {
+        name: "drain-without-deadline",
+        crates: &["control"],
+        what: "a drain whose time is over waits on",
+    },
+    Mutant {
+        name: "drain-system-first",
+        crates: &["control"],
+        what: "a drain stops system jobs before the others have left",
+    },
+    Mutant {
+        name: "broker-forgets-with-the-leader",
+        crates: &["control"],
+        what: "a leader does not take up what waited at the one before it",
+    },
+    Mutant {
+        name: "promotion-unchecked",
+        crates: &["state"],
+        what: "canaries are taken over whoever asks, healthy or not",
+    },
+    Mutant {
+        name: "next-is-not-noted",
+        crates: &["state"],
+        what: "an allocation does not know the one that took its place",
+    },
+    Mutant {
+        name: "read-without-asking",
+        crates: &["server"],
+        what: "a consistent read is answered by whoever takes itself for the leader",
+    },
+    Mutant {
+        name: "watch-misses-jobs",
+        crates: &["server"],
+        what: "those who wait for a job's change are not woken by it",
+    },
+    Mutant {
+        name: "session-forgets-stops",
+        crates: &["server"],
+        what: "a client is not told that an allocation has to stop",
+    },
+    Mutant {
+        name: "client-restarts-once-more",
+        crates: &["client"],
+        what: "a task is started again once more than its policy allows",
+    },
+    Mutant {
+        name: "client-loses-a-word",
+        crates: &["client"],
+        what: "the end of an allocation is not told before the next session begins",
+    },
 ];

@@ -24,6 +24,7 @@ use crate::{
     faults::Agent,
     feed::{Feed, RAFT_TAG},
     network::Conditions,
+    plan::Work,
     sockets::Sockets,
 };
 
@@ -80,6 +81,8 @@ pub struct Settings {
     pub agent: Agent,
     /// The network.
     pub nets: Nets,
+    /// What users will do.
+    pub work: Work,
     /// Which run of it this is.
     pub boot: u32,
     /// All servers, as its configuration names them.
@@ -180,7 +183,7 @@ pub async fn start_client(env: Env, settings: Settings, own: ClientSettings) -> 
     for dir in [&alloc_dir, &state_dir] {
         std::fs::create_dir_all(dir).map_err(|error| error.to_string())?;
     }
-    let mut node = describe(settings.agent, &alloc_dir);
+    let mut node = describe(settings.agent, &alloc_dir, settings.work);
     fingerprint::add_drivers(&mut node, &drivers, Timestamp(env.wall())).await;
     let config = client::Config {
         region: "global".to_owned(),
@@ -221,7 +224,13 @@ async fn watch_drivers(env: Env, client: Client) {
 }
 
 /// Describes a machine that is the same on every machine.
-fn describe(agent: Agent, alloc_dir: &std::path::Path) -> model::Node {
+fn describe(agent: Agent, alloc_dir: &std::path::Path, work: Work) -> model::Node {
+    let (cpu, last_port) = match work {
+        Work::Usual => (4_000, 20_200),
+        // Little enough for jobs to wait for room now and then; and as many ports as are in use together, with some that
+        // stop: one that is never given back is missed.
+        Work::Demanding => (1_500, 20_023),
+    };
     let id = Uuid::from_bytes(agent.node_id());
     let settings = fingerprint::Settings {
         id: NodeId(id),
@@ -235,14 +244,14 @@ fn describe(agent: Agent, alloc_dir: &std::path::Path) -> model::Node {
         version: VERSION.into(),
         network_interface: None,
         network_speed: None,
-        cpu_total_compute: Some(4_000),
+        cpu_total_compute: Some(cpu),
         memory_total_mb: Some(4_096),
         disk_total_mb: Some(20_000),
         disk_free_mb: Some(20_000),
         reservable_cores: Some(Vec::new()),
         reserved: Capacity::default(),
         reserved_ports: String::new(),
-        dynamic_ports: (20_000, 20_200),
+        dynamic_ports: (20_000, last_port),
         host_volumes: BTreeMap::new(),
         host_networks: BTreeMap::new(),
         cgroup_parent: "nomad.slice".into(),
@@ -265,10 +274,15 @@ fn describe(agent: Agent, alloc_dir: &std::path::Path) -> model::Node {
     };
     let found = fingerprint::describe(&settings);
     let facts = [("kernel.name", "linux"), ("cpu.arch", "amd64"), ("nomad.version", VERSION)];
+    let mut attributes: BTreeMap<Text, Text> =
+        facts.iter().map(|(name, fact)| (Text::from(*name), Text::from(*fact))).collect();
+    if work == Work::Demanding {
+        attributes.insert("sim.version".into(), sim_version(agent).into());
+    }
     model::Node {
-        attributes: facts.iter().map(|(name, fact)| (Text::from(*name), Text::from(*fact))).collect(),
+        attributes,
         resources: NodeResources {
-            capacity: Capacity { cpu_shares: 4_000, cores: Vec::new(), memory_mb: 4_096, disk_mb: 20_000 },
+            capacity: Capacity { cpu_shares: cpu, cores: Vec::new(), memory_mb: 4_096, disk_mb: 20_000 },
             total_cores: 4,
             core_mhz: 1_000,
             networks: vec![network],
@@ -276,6 +290,16 @@ fn describe(agent: Agent, alloc_dir: &std::path::Path) -> model::Node {
             ..found.resources
         },
         ..found
+    }
+}
+
+/// What a picky job looks at. The first two machines are outside of what it wants, one on either side.
+fn sim_version(agent: Agent) -> &'static str {
+    match agent {
+        Agent::Client(1) => "1.1.9",
+        Agent::Client(2) => "1.10.0",
+        Agent::Client(3) => "1.2",
+        Agent::Client(_) | Agent::Server(_) => "1.9.3",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, str::FromStr, time::Duration};
 
-use chaos_sim::{Plan, Profile, Size};
+use chaos_sim::{Plan, Profile, Size, Work};
 
 /// How it is called.
 pub const USAGE: &str = "\
@@ -14,6 +14,7 @@ usage: chaos-sim --seeds COUNT [--from SEED] [--twice] [--first]   run that many
   --first            begin no further seed after the first that fails
   --minutes COUNT    begin no further seed after so many minutes
   --profile NAME     calm, storm, disk, gossip, reconnect or upgrade; storm unless said
+  --work NAME        usual or demanding: jobs and properties beyond those that every change is held against
   --servers COUNT    3 unless said
   --clients COUNT    4 unless said
   --seconds COUNT    how long faults go on, in simulated time; 60 unless said
@@ -28,6 +29,8 @@ pub struct Command {
     pub task: Task,
     /// Which faults.
     pub profile: Profile,
+    /// What users do.
+    pub work: Work,
     /// How large the cluster is.
     pub size: Size,
     /// How long faults go on.
@@ -79,6 +82,7 @@ impl Command {
         let mut command = Self {
             task: Task::Seed(0),
             profile: Profile::Storm,
+            work: Work::Usual,
             size: Size { servers: 3, clients: 4 },
             length: Duration::from_secs(60),
             without: BTreeSet::new(),
@@ -107,6 +111,7 @@ impl Command {
                 "--minimise" => one = Some(Task::Minimise(number(&name, &value)?)),
                 "--quietly" => one = Some(Task::Quietly(number(&name, &value)?)),
                 "--profile" => command.profile = value.parse()?,
+                "--work" => command.work = value.parse()?,
                 "--servers" => command.size.servers = number(&name, &value)?,
                 "--clients" => command.size.clients = number(&name, &value)?,
                 "--seconds" => command.length = Duration::from_secs(number(&name, &value)?),
@@ -132,7 +137,8 @@ impl Command {
 
     /// The plan of one of its seeds.
     pub fn plan(&self, seed: u64) -> Plan {
-        Plan::draw(seed, self.profile, self.size, self.length).without(&self.without)
+        let plan = Plan::draw(seed, self.profile, self.size, self.length).without(&self.without);
+        Plan { work: self.work, ..plan }
     }
 
     /// The arguments that have another process run one seed without the faults at `without`.
@@ -140,6 +146,7 @@ impl Command {
         let mut arguments: Vec<String> = [
             ("--quietly", seed.to_string()),
             ("--profile", self.profile.to_string()),
+            ("--work", self.work.name().to_owned()),
             ("--servers", self.size.servers.to_string()),
             ("--clients", self.size.clients.to_string()),
             ("--seconds", self.length.as_secs().to_string()),

@@ -23,7 +23,7 @@ mod verdict;
 mod world;
 
 pub use faults::{Agent, Fault, Happening};
-pub use plan::{Plan, Profile, Size};
+pub use plan::{Plan, Profile, Size, Work};
 pub use trace::Trace;
 pub use verdict::{Finding, Verdict};
 pub use world::run;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Wall time at the beginning of every run: the second of January 2026.
-const EPOCH_NANOS: i64 = 1_767_312_000_000_000_000;
+pub const EPOCH_NANOS: i64 = 1_767_312_000_000_000_000;
 
 /// One machine and the agent on it, if one runs.
 pub struct Machine {
@@ -122,6 +122,7 @@ impl Machine {
         let settings = Settings {
             agent: self.agent,
             nets: nets.clone(),
+            work: plan.work,
             boot: self.boots,
             servers: (1..=plan.size.servers).map(Agent::Server).collect(),
             incarnation: self.incarnation.clone(),

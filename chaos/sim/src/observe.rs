@@ -8,12 +8,17 @@ use chaos_check::{
 };
 use gossip_core::Status;
 use gossip_driver::{Handle, PoolKind};
-use model::{AllocId, NodeId, Text};
+use model::{AllocId, NodeId, Text, Timestamp};
 use raft::Leadership;
 use server::Server;
 use uuid::Uuid;
 
-use crate::{agent::Nets, faults::Agent, machine::Machine, trace::Trace};
+use crate::{
+    agent::Nets,
+    faults::Agent,
+    machine::{EPOCH_NANOS, Machine},
+    trace::Trace,
+};
 
 /// Remembers what was written down already.
 #[derive(Default)]
@@ -24,6 +29,8 @@ pub struct Observer {
     disks: BTreeMap<Agent, u64>,
     /// Up to which index each server's hashes were handed over.
     hashed: BTreeMap<(Agent, u32), u64>,
+    /// A clock was wrong when they were last looked at.
+    clocks_were_wrong: bool,
 }
 
 impl Observer {
@@ -43,6 +50,12 @@ impl Observer {
         let moved = disks != self.disks;
         self.disks = disks;
         let mut seen = Observation { at: trace.now(), phase, watched, ..Observation::default() };
+        let right = machines.values().all(|machine| machine.skew.nanos() == 0);
+        // What a wrong clock said may come a little later.
+        if right && !self.clocks_were_wrong {
+            seen.wall = Some(Timestamp(EPOCH_NANOS + i64::try_from(trace.now().as_nanos()).unwrap_or(0)));
+        }
+        self.clocks_were_wrong = !right;
         for machine in machines.values() {
             let name = Text::from(machine.agent.to_string());
             seen.agents.push(AgentView {

@@ -106,6 +106,39 @@ pub struct Size {
     pub clients: u8,
 }
 
+/// What users ask of the region.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Work {
+    /// Jobs that run, end, scale, and change one after the other, on machines with room.
+    #[default]
+    Usual,
+    /// Besides these, jobs with canaries, constraints and policies that give up, on machines that get full, with deployments
+    /// that people promote, hold up and give up; and the properties that know these limits.
+    Demanding,
+}
+
+impl FromStr for Work {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "usual" => Ok(Self::Usual),
+            "demanding" => Ok(Self::Demanding),
+            _ => Err(format!("there is no work {text}: take usual or demanding")),
+        }
+    }
+}
+
+impl Work {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usual => "usual",
+            Self::Demanding => "demanding",
+        }
+    }
+}
+
 /// What one run will do.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Plan {
@@ -117,6 +150,9 @@ pub struct Plan {
     pub size: Size,
     /// Users at work.
     pub users: u32,
+    /// What they do.
+    #[serde(default)]
+    pub work: Work,
     /// When the last fault has ended.
     pub faults_end: Duration,
     /// Entries between two snapshots, and entries kept behind one.
@@ -197,6 +233,7 @@ impl Plan {
             profile,
             size,
             users: rng.random_range(2..=4),
+            work: Work::Usual,
             faults_end,
             snapshot_every: rng.random_range(30..400),
             happenings: Vec::new(),

@@ -1,7 +1,7 @@
 //! The people who work with the region while it is broken, and what they saw.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use chaos_check::{Action, History, JobSeen, Operation, Outcome, Reply, StaleRead, WatchSeen, Watched};
-use model::{JobKey, NodeId, Text};
+use model::{AllocId, DeploymentStatus, JobKey, NodeId, Text};
 use parking_lot::Mutex;
 use rand::{RngExt, rngs::SmallRng};
 use runtime::Env;
@@ -21,10 +21,17 @@ use server::{
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::{faults::Agent, jobs, plan::pick, trace::Trace};
+use crate::{
+    faults::Agent,
+    jobs,
+    plan::{Work, pick},
+    trace::Trace,
+};
 
 /// How long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Time that the last drain of a run has.
+const LAST_DRAIN: Duration = Duration::from_secs(6);
 /// The most of a group that anybody asks for.
 const COUNT_MAX: u32 = 6;
 
@@ -36,9 +43,12 @@ pub struct Users {
     pub history: Mutex<History>,
     /// What followers were handed since it was last taken.
     pub watched: Mutex<Vec<WatchSeen>>,
+    /// Allocations that somebody asked to stop.
+    pub stopped: Mutex<BTreeSet<AllocId>>,
     trace: Trace,
     env: Env,
     clients: u8,
+    work: Work,
     over: AtomicBool,
     markers: AtomicU64,
     /// Users who have not finished their last request.
@@ -47,14 +57,16 @@ pub struct Users {
 
 impl Users {
     /// Makes a region's users, who begin when they are told to.
-    pub fn new(env: &Env, trace: Trace, clients: u8) -> Arc<Self> {
+    pub fn new(env: &Env, trace: Trace, clients: u8, work: Work) -> Arc<Self> {
         Arc::new(Self {
             servers: Mutex::default(),
             history: Mutex::default(),
             watched: Mutex::default(),
+            stopped: Mutex::default(),
             trace,
             env: env.clone(),
             clients,
+            work,
             over: AtomicBool::new(false),
             markers: AtomicU64::new(1),
             at_work: AtomicU64::new(0),
@@ -105,8 +117,10 @@ impl Users {
             if self.over.load(Ordering::Relaxed) {
                 return;
             }
-            let job = rng.random_range(0..jobs::JOBS);
+            let job = rng.random_range(0..jobs::many(self.work));
             match rng.random_range(0..100) {
+                0..35 if jobs::is_slow(job) && rng.random_bool(0.7) => {}
+                31..35 if self.work == Work::Demanding => self.work_on_a_deployment(&mut rng).await,
                 0..35 => self.register(user, job, &mut rng).await,
                 35..60 => self.read(user, job, &mut rng).await,
                 60..75 if jobs::scales(job) => self.scale(user, job, &mut rng).await,
@@ -167,7 +181,9 @@ impl Users {
         let end = self.trace.now();
         let took = (end - start).as_secs_f64();
         self.trace.note(format_args!("user {user}: {action:?} {}: {outcome:?} after {took:.3} s", key.id));
-        self.history.lock().operations.push(Operation { user, key, action, start, end, outcome });
+        if jobs::is_register_key(&key) {
+            self.history.lock().operations.push(Operation { user, key, action, start, end, outcome });
+        }
     }
 
     async fn register(&self, user: u32, job: u8, rng: &mut SmallRng) {
@@ -176,7 +192,10 @@ impl Users {
         let key = jobs::key(job);
         let check_index = if rng.random_bool(0.3) { self.some_index_of(&key, rng) } else { None };
         let action = Action::Register { marker, count, check_index };
-        let draft = Draft { document: jobs::document(job, marker, count), namespace: "default".to_owned() };
+        let draft = Draft {
+            document: jobs::document(job, marker, count, self.work),
+            namespace: "default".to_owned(),
+        };
         let request = Register {
             draft,
             submission: None,
@@ -271,8 +290,33 @@ impl Users {
             return;
         }
         let request = StopAlloc { id: *pick(rng, &ids), no_shutdown_delay: false, reschedule: false };
+        self.stopped.lock().insert(request.id);
         let stopped = self.ask(&env, async move { server.stop_alloc(request).await.is_ok() }).await;
         self.trace.note(format_args!("stop of allocation {}: {stopped:?}", request.id));
+    }
+
+    /// Takes canaries over, holds a deployment up for a while, or gives it up.
+    async fn work_on_a_deployment(&self, rng: &mut SmallRng) {
+        let Some((server, env)) = self.leader(rng) else { return };
+        let snapshot = server.snapshot();
+        let active: Vec<_> = snapshot.deployments().filter(|it| it.status.is_active()).collect();
+        if active.is_empty() {
+            return;
+        }
+        let deployment = pick(rng, &active);
+        let (id, paused) = (deployment.id, deployment.status == DeploymentStatus::Paused);
+        let what = if paused { 2 } else { rng.random_range(0..10) };
+        let done = self.ask(&env, async move {
+            match what {
+                0 => server.fail_deployment(id).await.is_ok(),
+                1 => server.pause_deployment(id, true).await.is_ok(),
+                2 => server.pause_deployment(id, false).await.is_ok(),
+                _ => server.promote_deployment(id, None).await.is_ok(),
+            }
+        });
+        let what = ["fail", "pause", "resume", "promote"][what.min(3)];
+        let done = done.await;
+        self.trace.note(format_args!("deployment {id} {what}: {done:?}"));
     }
 
     /// Empties a node or takes it out of scheduling, or takes either back.
@@ -281,10 +325,11 @@ impl Users {
         let Some((server, env)) = self.leader(rng) else { return };
         let node = NodeId(Uuid::from_bytes(client.node_id()));
         let what = rng.random_range(0..4);
+        let seconds = if self.work == Work::Demanding { *pick(rng, &[5, 10, 20]) } else { 10 };
         let done = self.ask(&env, async move {
             match what {
                 0 => {
-                    let deadline = DrainDeadline::After(Duration::from_secs(10));
+                    let deadline = DrainDeadline::After(Duration::from_secs(seconds));
                     let wish = DrainWish { deadline, ignore_system_jobs: false };
                     server.drain_node(node, Some(wish), false, Vec::new()).await.is_ok()
                 }
@@ -295,6 +340,38 @@ impl Users {
         let what = ["drain", "ineligible", "eligible", "eligible"][what];
         let done = done.await;
         self.trace.note(format_args!("{client} {what}: {done:?}"));
+    }
+
+    /// Lets deployments that somebody held up go on; tells whether none is held up.
+    pub async fn resume_deployments(&self, rng: &mut SmallRng) -> bool {
+        let Some((server, env)) = self.leader(rng) else { return false };
+        let done = self.ask(&env, async move {
+            let snapshot = server.snapshot();
+            for deployment in snapshot.deployments().filter(|it| it.status == DeploymentStatus::Paused) {
+                if server.pause_deployment(deployment.id, false).await.is_err() {
+                    return false;
+                }
+            }
+            true
+        });
+        done.await.unwrap_or(false)
+    }
+
+    /// Has a node emptied; tells whether that was taken in.
+    pub async fn drain(&self, client: Agent, rng: &mut SmallRng) -> bool {
+        let Some((server, env)) = self.leader(rng) else { return false };
+        let node = NodeId(Uuid::from_bytes(client.node_id()));
+        let deadline = DrainDeadline::After(LAST_DRAIN);
+        let wish = DrainWish { deadline, ignore_system_jobs: false };
+        let done = self
+            .ask(&env, async move { server.drain_node(node, Some(wish), false, Vec::new()).await.is_ok() });
+        done.await.unwrap_or(false)
+    }
+
+    /// Tells whether any node is being emptied, as the leader has it.
+    pub fn somebody_drains(&self, rng: &mut SmallRng) -> bool {
+        let leader = self.leader(rng);
+        leader.is_none_or(|(server, _)| server.snapshot().nodes().any(|node| node.drain.is_some()))
     }
 
     /// Gives every node back to the scheduler, once; tells whether all of it was done.

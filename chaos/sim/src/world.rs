@@ -19,7 +19,7 @@ use crate::{
     machine::{Became, Machine},
     network::{Conditions, Traffic, Weather},
     observe::Observer,
-    plan::{Plan, pick},
+    plan::{Plan, Work, pick},
     trace::Trace,
     users::Users,
     verdict::{Finding, Verdict},
@@ -35,6 +35,8 @@ const FOUNDING_MAX: Duration = Duration::from_secs(20);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Time that the region has to heal after the last fault. The slowest part is a node that was out of reach for long.
 const HEAL_MAX: Duration = Duration::from_secs(150);
+/// After this, drains that go on are ended by a user: a wrong clock may have given them a year.
+const DRAINS_MAX: Duration = Duration::from_secs(80);
 /// Between two questions whether it has healed.
 const HEAL_LOOK: Duration = Duration::from_secs(1);
 /// Findings after which a run is over: the first one tells most.
@@ -69,6 +71,13 @@ pub async fn run(plan: &Plan, shown: bool) -> Verdict {
 fn scratch() -> std::path::PathBuf {
     let memory = std::path::Path::new("/dev/shm");
     if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+fn checker(work: Work) -> Checker {
+    match work {
+        Work::Usual => Checker::default(),
+        Work::Demanding => Checker::new(chaos_check::strict()),
+    }
 }
 
 type Panics = Arc<Mutex<Vec<String>>>;
@@ -123,8 +132,8 @@ impl<'a> World<'a> {
             began,
             nets,
             machines: plan.agents().map(|agent| (agent, Machine::new(agent, root))).collect(),
-            users: Users::new(&env, trace.clone(), plan.size.clients),
-            checker: Checker::default(),
+            users: Users::new(&env, trace.clone(), plan.size.clients, plan.work),
+            checker: checker(plan.work),
             observer: Observer::default(),
             panics,
             phase: Phase::Faults,
@@ -214,6 +223,12 @@ impl<'a> World<'a> {
         }
         let mut nodes_given_back = false;
         let mut rng = self.env.rng();
+        // In some runs a node is emptied when there are no faults: that has to come to its end.
+        let mut last_drain = None;
+        if self.plan.work == Work::Demanding {
+            let client = Agent::Client(rng.random_range(1..=self.plan.size.clients));
+            last_drain = rng.random_bool(0.3).then_some(client);
+        }
         while self.findings.is_empty() {
             for _ in 0..HEAL_LOOK.as_millis() / STEP.as_millis() {
                 self.step().await;
@@ -221,8 +236,7 @@ impl<'a> World<'a> {
             let healing = self.trace.now().saturating_sub(since);
             let late = healing > HEAL_MAX;
             if self.users.gone() && !nodes_given_back {
-                nodes_given_back = self.users.give_back_nodes(&mut rng).await;
-                self.trace.note(format_args!("nodes are given back: {nodes_given_back}"));
+                nodes_given_back = self.tidy_up(&mut last_drain, healing, &mut rng).await;
             }
             if (!nodes_given_back || !self.users.gone()) && !late {
                 continue;
@@ -234,13 +248,42 @@ impl<'a> World<'a> {
                 return;
             }
             if late {
-                let missing = wrong.into_iter().take(FINDINGS_MAX);
-                missing.for_each(|violation| self.note_violation(&violation));
+                let seen = self.observe();
+                for violation in wrong.into_iter().take(FINDINGS_MAX) {
+                    self.note_violation(&violation);
+                    self.show_job(&violation, &seen);
+                }
                 if !nodes_given_back {
                     self.find("L2 users are answered", "no node could be given back".to_owned());
                 }
             }
         }
+    }
+
+    /// Ends what users began and left: drains, deployments that they held up. True when all of it is done.
+    async fn tidy_up(
+        &mut self,
+        last_drain: &mut Option<Agent>,
+        healing: Duration,
+        rng: &mut SmallRng,
+    ) -> bool {
+        if let Some(client) = *last_drain {
+            if self.users.drain(client, rng).await {
+                self.trace.note(format_args!("{client} is emptied"));
+                *last_drain = None;
+            }
+            return false;
+        }
+        let demanding = self.plan.work == Work::Demanding;
+        if demanding && self.users.somebody_drains(rng) && healing < DRAINS_MAX {
+            return false;
+        }
+        let mut done = self.users.give_back_nodes(rng).await;
+        if demanding {
+            done = done && self.users.resume_deployments(rng).await;
+        }
+        self.trace.note(format_args!("nodes are given back: {done}"));
+        done
     }
 
     /// What is not yet as it should be.
@@ -272,13 +315,17 @@ impl<'a> World<'a> {
         self.note_leader(&seen);
         for violation in self.checker.step(&seen) {
             self.note_violation(&violation);
+            self.show_job(&violation, &seen);
         }
     }
 
     fn observe(&mut self) -> Observation {
         let watched = std::mem::take(&mut *self.users.watched.lock());
         let panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.observer.look(&self.machines, &self.nets, &self.trace, self.phase, watched, panics)
+        let mut seen =
+            self.observer.look(&self.machines, &self.nets, &self.trace, self.phase, watched, panics);
+        seen.stopped_by_hand = self.users.stopped.lock().clone();
+        seen
     }
 
     /// Notices what agents did by themselves, and starts those that a supervisor would.
@@ -566,6 +613,29 @@ impl<'a> World<'a> {
 
     fn note_violation(&mut self, violation: &Violation) {
         self.find(violation.property, violation.what.clone());
+    }
+
+    /// Shows what the state has of the job that a violation names.
+    fn show_job(&self, violation: &Violation, seen: &Observation) {
+        let Some(rows) = seen.newest_rows() else { return };
+        let named = |key: &model::JobKey| violation.what.contains(&key.to_string());
+        for (id, row) in rows.allocs.iter().filter(|(_, row)| named(&row.job)) {
+            let (story, short) = (&row.story, |id: Option<model::AllocId>| id.map(|id| id.short()));
+            self.trace.note(format_args!(
+                "  {} [{}] of version {}, index {} to {}: {:?} {:?} healthy {:?} canary {} migrates {} for {:?}, then {:?}; {}",
+                id.short(), row.number, row.version, row.create_index, row.modify_index, row.desired, row.client,
+                story.healthy, row.canary, story.migrates, short(story.previous), short(story.next), story.why
+            ));
+        }
+        for rollout in rows.deployments.values().filter(|rollout| named(&rollout.job)) {
+            self.trace.note(format_args!(
+                "  deployment of version {} since {}: {:?} {:?}",
+                rollout.job_version, rollout.create_index, rollout.status, rollout.groups
+            ));
+        }
+        for eval in rows.evals.values().filter(|eval| named(&eval.job) && !eval.status.is_terminal()) {
+            self.trace.note(format_args!("  evaluation {:?}, queued {}", eval.status, eval.queued));
+        }
     }
 
     fn find(&mut self, property: &str, what: String) {

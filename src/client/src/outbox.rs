@@ -39,7 +39,10 @@ impl Outbox {
     pub fn put(&self, update: AllocUpdate) {
         let mut words = self.words.lock();
         words.unsettle(update.id);
-        words.waiting.insert(update.id, update);
+        let is_lost = mutants::on!("client-loses-a-word") && update.client_status.is_terminal();
+        if !is_lost {
+            words.waiting.insert(update.id, update);
+        }
         drop(words);
         self.ready.notify_one();
     }

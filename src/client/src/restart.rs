@@ -102,7 +102,7 @@ impl Tracker {
             self.window_start = now;
         }
         self.count += 1;
-        if self.count <= policy.attempts {
+        if self.count <= policy.attempts + u32::from(mutants::on!("client-restarts-once-more")) {
             let delay = policy.delay + policy.delay.mul_f64(JITTER * jitter);
             return Decision::Restart { delay, reason: WITHIN_POLICY };
         }

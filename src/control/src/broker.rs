@@ -123,7 +123,9 @@ impl Broker {
             evals: BTreeMap::new(),
             jobs: BTreeMap::new(),
         };
-        for eval in state.evals().filter(|eval| eval.status == EvalStatus::Pending) {
+        let pending = |eval: &&Arc<Evaluation>| eval.status == EvalStatus::Pending;
+        let forgets = mutants::on!("broker-forgets-with-the-leader");
+        for eval in state.evals().filter(pending).filter(|_| !forgets) {
             broker.put(eval, now.wall);
         }
         broker

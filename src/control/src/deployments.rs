@@ -124,7 +124,9 @@ fn decide(state: &State, deployment: &Deployment, now: &mut Moment<'_>) -> Optio
     if !unhealthy.is_empty() {
         return Some(fail_for(state, deployment, &unhealthy, FAILED_BY_ALLOCS, now));
     }
-    let late = |group: &DeploymentGroup| deadline_of(group).is_some_and(|at| at <= now.wall);
+    let late = |group: &DeploymentGroup| {
+        deadline_of(group).is_some_and(|at| at <= now.wall && !mutants::on!("deployment-without-deadline"))
+    };
     let late: Vec<&DeploymentGroup> = deployment.groups.values().filter(|group| late(group)).collect();
     if !late.is_empty() {
         return Some(fail_for(state, deployment, &late, FAILED_BY_DEADLINE, now));

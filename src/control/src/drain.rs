@@ -182,7 +182,8 @@ impl Plan<'_> {
     /// Plans what leaves a node; true when nothing is left on it.
     fn drain_node(&mut self, node: &Node, wall: Timestamp) -> bool {
         let Some(drain) = &node.drain else { return false };
-        let over = drain.force || (!drain.force_deadline.is_zero() && drain.force_deadline <= wall);
+        let timed = !drain.force_deadline.is_zero() && !mutants::on!("drain-without-deadline");
+        let over = drain.force || (timed && drain.force_deadline <= wall);
         let (mut left, mut system) = (0, Vec::new());
         for alloc in self.state.allocs_by_node(node.id).filter(|alloc| !alloc.client_status.is_terminal()) {
             let kind = alloc.job.spec.kind;
@@ -200,7 +201,7 @@ impl Plan<'_> {
                 self.let_go(alloc);
             }
         }
-        if left == 0 || over {
+        if left == 0 || over || mutants::on!("drain-system-first") {
             for alloc in &system {
                 if !alloc.terminal() && !self.leaves(alloc) {
                     self.let_go(alloc);
@@ -231,7 +232,7 @@ impl Plan<'_> {
             .filter(|other| other.task_group().name == group.name && !self.leaves(other) && is_healthy(other))
             .count();
         let must_stay = (group.count as usize).saturating_sub(pace);
-        healthy > must_stay || mutants::on!("drain-all-at-once")
+        healthy + usize::from(mutants::on!("drain-one-more")) > must_stay || mutants::on!("drain-all-at-once")
     }
 }
 

@@ -50,6 +50,11 @@ impl Skew {
     pub fn set(&self, nanos: i64) {
         self.0.store(nanos, Ordering::Relaxed);
     }
+
+    /// Returns how far the clock is off, in nanoseconds, ahead or behind.
+    pub fn nanos(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// One agent's access to time, chance and tasks. Cheap to clone.

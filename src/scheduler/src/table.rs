@@ -158,6 +158,9 @@ impl NodeTable {
     pub(crate) fn place(&mut self, slot: Slot, placed: InFlight) {
         // One that takes over was lent the room of those before, and takes their place among the allocations.
         self.occupy(slot, &placed.resources);
+        if mutants::on!("room-counted-twice") {
+            self.occupy(slot, &placed.resources);
+        }
         let row = &mut self.rows[slot as usize];
         row.allocs = row.allocs.saturating_sub(count_of(&placed.lenders));
         row.in_flight.push(placed);
@@ -192,7 +195,7 @@ impl NodeTable {
                 };
                 room(before) == room(after) && hands_over(before) == hands_over(after)
             }
-            (true, false) => false,
+            (true, false) => mutants::on!("room-never-given-back"),
             (false, true) => {
                 let after = after.expect("what holds something is there");
                 let row = &mut self.rows[slot as usize];

@@ -277,6 +277,7 @@ fn counts_as_gone(status: NodeStatus) -> bool {
 fn concerns_client(before: Option<&Allocation>, after: Option<&Allocation>) -> Option<(NodeId, AllocId)> {
     match (before, after) {
         (Some(before), Some(after)) if before.alloc_modify_index == after.alloc_modify_index => None,
+        (Some(_), Some(after)) if after.server_terminal() && mutants::on!("session-forgets-stops") => None,
         (_, Some(after)) => Some((after.node_id, after.id)),
         (Some(before), None) => Some((before.node_id, before.id)),
         (None, None) => None,

@@ -54,8 +54,7 @@ fn as_often_as_wanted(rows: &Rows, key: &model::JobKey) -> Result<(), String> {
         return Ok(());
     }
     for (name, group) in &job.groups {
-        let running =
-            rows.allocs.values().filter(|row| row.job == *key && row.group == *name && row.wanted());
+        let running = rows.allocs.values().filter(|row| row.job == *key && row.group == *name && counts(row));
         let found = running.count();
         if found < usize::try_from(group.count).unwrap_or(usize::MAX) {
             return Err(format!(
@@ -65,6 +64,13 @@ fn as_often_as_wanted(rows: &Rows, key: &model::JobKey) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Tells whether an allocation counts for its group: it is wanted, or failed so often that its policy gives up.
+fn counts(row: &AllocRow) -> bool {
+    let failed = row.client == ClientStatus::Failed && row.desired == DesiredStatus::Run;
+    let policy = row.terms().and_then(|terms| terms.reschedule.as_ref());
+    row.wanted() || failed && row.story.next.is_none() && policy.is_some_and(|policy| !policy.unlimited)
 }
 
 #[cfg(test)]

@@ -120,6 +120,7 @@ fn parse_requirement(text: &str) -> Option<(Relation, Version)> {
         "<" => Relation::Less,
         "<=" => Relation::LessOrEqual,
         ">" => Relation::Greater,
+        ">=" if mutants::on!("constraint-version-off-by-one") => Relation::Greater,
         ">=" => Relation::GreaterOrEqual,
         "~>" => Relation::Pessimistic,
         _ => return None,

@@ -55,7 +55,7 @@ pub(super) fn reconnect(
         };
         match winner {
             Winner::Original => {
-                if let Some(replacement) = replacement {
+                if let Some(replacement) = replacement.filter(|_| !mutants::on!("reconnect-keeps-both")) {
                     changes.stops.push(stop(replacement, texts::RECONNECTED));
                     changes.desired.stop += 1;
                     gone.insert(replacement.id);

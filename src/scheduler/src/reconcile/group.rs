@@ -287,9 +287,10 @@ impl<'s, 'a> Group<'s, 'a> {
         let parallel = if mutants::on!("rollout-all-at-once") {
             self.group.count as usize
         } else {
-            strategy.max_parallel as usize
+            strategy.max_parallel as usize + usize::from(mutants::on!("rollout-one-more"))
         };
-        if self.rollout.is_paused() || self.rollout.is_failed() || self.is_canarying() {
+        let held_back = self.is_canarying() && !mutants::on!("canaries-do-not-hold-back");
+        if self.rollout.is_paused() || self.rollout.is_failed() || held_back {
             return 0;
         }
         if self.rollout.current.is_none() {
@@ -306,7 +307,8 @@ impl<'s, 'a> Group<'s, 'a> {
 
     /// Asks for what is missing and for replacements, as far as the deployment lets it.
     fn place_missing(&mut self, counted: &Counted, destructive: &[Arc<Allocation>], mut limit: usize) {
-        let ready = !self.rollout.is_paused() && !self.rollout.is_failed() && !self.is_canarying();
+        let held_back = self.is_canarying() && !mutants::on!("canaries-do-not-hold-back");
+        let ready = !self.rollout.is_paused() && !self.rollout.is_failed() && !held_back;
         let mut missing = 0;
         // Replacements of what went out of reach are asked for already.
         let asked = self.changes.wants.iter().filter(|want| !want.canary).count();

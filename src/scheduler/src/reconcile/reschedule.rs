@@ -36,7 +36,7 @@ pub(crate) fn due(alloc: &Allocation, policy: Option<&ReschedulePolicy>, now: Ti
         return Due::Never;
     }
     let at = failed_at.after(delay(alloc, policy));
-    if at.since(now) <= DUE_WITHIN { Due::Now } else { Due::At(at) }
+    if at.since(now) <= DUE_WITHIN || mutants::on!("reschedule-at-once") { Due::Now } else { Due::At(at) }
 }
 
 /// Returns when the last task of an allocation ended.

@@ -289,7 +289,7 @@ impl Writer<'_> {
         let group = alloc.task_group().name.clone();
         self.put_alloc(alloc, round.ordinal(placement.id));
         let Some(links) = &placement.links else { return };
-        if let Some(previous) = links.previous {
+        if let Some(previous) = links.previous.filter(|_| !mutants::on!("next-is-not-noted")) {
             self.edit_alloc(previous, round.now, |alloc| alloc.extra_mut().next = Some(placement.id));
         }
         if let Some(deployment) = links.deployment {
