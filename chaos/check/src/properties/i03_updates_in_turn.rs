@@ -244,7 +244,7 @@ mod tests {
     fn nothing_is_replaced_before_the_canaries_are_taken_over() {
         let mut seen = rolling();
         change(&mut seen, |rows| progress(rows).desired_canaries = 1);
-        breaks::<UpdatesInTurn>(&[seen.clone()]);
+        breaks::<UpdatesInTurn>(std::slice::from_ref(&seen));
         change(&mut seen, |rows| {
             progress(rows).promoted = true;
             progress(rows).placed_canaries = vec![alloc_id(3)];

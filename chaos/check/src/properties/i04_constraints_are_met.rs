@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn two_on_a_node_that_have_to_be_apart_are_seen() {
         let apart = with(&json!({"Operand": "distinct_hosts"}));
-        holds::<ConstraintsAreMet>(&[apart.clone()]);
+        holds::<ConstraintsAreMet>(std::slice::from_ref(&apart));
         let mut together = apart;
         change(&mut together, |rows| {
             rows.index += 1;
