@@ -245,16 +245,16 @@ mod tests {
         let node = Pretender::new(&env, nodes::node(0, false, uuid::Uuid::nil()), false, Arc::default());
         let told = || node.outbox().take(10).0.iter().map(|update| update.client_status).collect::<Vec<_>>();
         let give = |desired| Assignments { allocs: vec![record(1, desired)], ..Assignments::default() };
-        node.apply(give(DesiredStatus::Run)).await;
+        node.apply(give(DesiredStatus::Run)).await.expect("its jobs are known");
         assert_eq!(told(), [ClientStatus::Running]);
-        node.apply(give(DesiredStatus::Run)).await;
+        node.apply(give(DesiredStatus::Run)).await.expect("its jobs are known");
         assert_eq!(told(), []);
         assert_eq!(node.told().len(), 1, "a session that begins anew tells it again");
-        node.apply(give(DesiredStatus::Stop)).await;
-        node.apply(give(DesiredStatus::Stop)).await;
+        node.apply(give(DesiredStatus::Stop)).await.expect("its jobs are known");
+        node.apply(give(DesiredStatus::Stop)).await.expect("its jobs are known");
         assert_eq!(told(), [ClientStatus::Complete]);
         let removed = vec![AllocId::from_random(1)];
-        node.apply(Assignments { removed, ..Assignments::default() }).await;
+        node.apply(Assignments { removed, ..Assignments::default() }).await.expect("its jobs are known");
         assert!(node.told().is_empty());
     }
 
@@ -279,7 +279,9 @@ mod tests {
             parent: None,
         };
         let allocs = vec![record(1, DesiredStatus::Run)];
-        node.apply(Assignments { jobs: vec![Arc::new(job)], allocs, ..Assignments::default() }).await;
+        node.apply(Assignments { jobs: vec![Arc::new(job)], allocs, ..Assignments::default() })
+            .await
+            .expect("its jobs are known");
         let (updates, _) = node.outbox().take(10);
         let tasks = &updates[0].task_states;
         assert_eq!((tasks.len(), tasks[0].name.as_str()), (1, "task"));
