@@ -100,6 +100,62 @@ fn canary_promote() {
     assert_eq!(deployment.status, DeploymentStatus::Successful);
 }
 
+/// A canary that failed and is to run elsewhere is followed by one and not by two, and one that is lost or moves likewise.
+#[test]
+fn a_canary_that_goes_is_replaced_once() {
+    for way in ["failed", "moved", "lost"] {
+        let mut region = Region::nodes(5);
+        let job = |value: &str| {
+            let mut job = with_env("can", 3, value);
+            job["TaskGroups"][0]["Update"]["Canary"] = json!(2);
+            job
+        };
+        region.register(&job("0"));
+        region.settle();
+        region.register(&job("1"));
+        region.settle();
+        let canary = region.deployment("can").groups["g"].placed_canaries[0];
+        let alloc = region.snapshot().alloc(canary).expect("it is placed").clone();
+        match way {
+            "failed" => {
+                let update = region.update(&alloc, ClientStatus::Failed, None);
+                let now = region.now;
+                region.apply(&Command::UpdateAllocs { updates: vec![update], evals: Vec::new(), now });
+                region.reschedule(&[canary]);
+            }
+            "moved" => region.migrate(&[canary]),
+            _ => {
+                let at = (0..5).find(|at| region.node_id(*at) == alloc.node_id);
+                region.node_status(at.expect("it is one of ours"), NodeStatus::Down);
+            }
+        }
+        region.settle();
+        let (live, rows) = (region.live("can"), region.rows("can"));
+        let canaries = region.allocs("can").iter().filter(|alloc| alloc.job.version == 1).count();
+        assert_eq!((live.len(), canaries), (5, 3), "{way}: {rows:#?}");
+        assert!(live.iter().all(|alloc| alloc.id != canary), "{way}: {rows:#?}");
+    }
+}
+
+#[test]
+fn what_failed_is_not_replaced_beyond_a_lower_count() {
+    let mut region = Region::nodes(4);
+    region.register(&service("less", 3));
+    region.settle();
+    let failed = region.live("less")[0].clone();
+    let (update, now) = (region.update(&failed, ClientStatus::Failed, None), region.now);
+    let evals = vec![region.eval("less", EvalTrigger::RetryFailedAlloc)];
+    region.apply(&Command::UpdateAllocs { updates: vec![update], evals, now });
+    region.settle();
+    // Its time has come, and so has a count that the others fill.
+    region.pass(Duration::from_secs(60));
+    region.register(&service("less", 2));
+    region.settle();
+    let rows = region.rows("less");
+    assert_eq!(region.allocs("less").len(), 3, "nothing was placed: {rows:#?}");
+    assert_eq!(region.live("less").len(), 2, "{rows:#?}");
+}
+
 #[test]
 fn failed_deployment_stays() {
     let mut region = Region::nodes(4);

@@ -137,6 +137,12 @@ impl<'s, 'a> Group<'s, 'a> {
         self.rollout.is_canarying(&self.group.name)
     }
 
+    /// Tells whether an allocation is a canary that waits: it runs beside the group's count, and so does what takes its place.
+    fn is_aside(&self, alloc: &Allocation) -> bool {
+        let placed = |group: &model::DeploymentGroup| group.placed_canaries.contains(&alloc.id);
+        self.is_canarying() && self.rollout.group(&self.group.name).is_some_and(placed)
+    }
+
     /// Ties failed allocations whose time has not come to evaluations that will look again.
     fn plan_followups(&mut self, waiting: &[(Arc<Allocation>, Timestamp)], followups: &mut Vec<Evaluation>) {
         let mut waiting: Vec<&(Arc<Allocation>, Timestamp)> = waiting.iter().collect();
@@ -165,15 +171,20 @@ impl<'s, 'a> Group<'s, 'a> {
         }
         let canarying = self.is_canarying();
         let canaries: BTreeSet<AllocId> = counted.canaries.iter().map(|alloc| alloc.id).collect();
+        let of_count = |alloc: &&Arc<Allocation>| !self.is_aside(alloc);
+        let (migrating, failed): (Vec<_>, Vec<_>) = (
+            counted.migrating.iter().filter(of_count).collect(),
+            counted.replace_now.iter().filter(of_count).collect(),
+        );
         let aside = if canarying { canaries.len() } else { 0 };
-        let have = counted.kept.len() - aside + counted.migrating.len();
+        let have = counted.kept.len() - aside + migrating.len() + failed.len();
         let mut surplus = have.saturating_sub(self.group.count as usize);
         let mut stopped: BTreeSet<AllocId> = BTreeSet::new();
         let mut candidates: Vec<(u8, &Arc<Allocation>)> = Vec::new();
         let canary_names: BTreeSet<u32> = counted.canaries.iter().map(|alloc| alloc.index).collect();
-        for alloc in &counted.migrating {
-            candidates.push((1, alloc));
-        }
+        candidates.extend(migrating.into_iter().map(|alloc| (1, alloc)));
+        // One that failed is stopped rather than replaced where the others are enough.
+        candidates.extend(failed.into_iter().map(|alloc| (2, alloc)));
         for alloc in counted.kept.iter().filter(|alloc| !canaries.contains(&alloc.id)) {
             let rank = if !canarying && canary_names.contains(&alloc.index) {
                 0
@@ -208,6 +219,7 @@ impl<'s, 'a> Group<'s, 'a> {
         }
         counted.kept = without(std::mem::take(&mut counted.kept), &stopped);
         counted.migrating = without(std::mem::take(&mut counted.migrating), &stopped);
+        counted.replace_now = without(std::mem::take(&mut counted.replace_now), &stopped);
     }
 
     /// Tells what is of an older version apart: what can move where it is, and what must be replaced.
@@ -245,7 +257,10 @@ impl<'s, 'a> Group<'s, 'a> {
     fn place_canaries(&mut self, counted: &Counted, destructive: &[Arc<Allocation>]) {
         let Some(strategy) = self.strategy else { return };
         let promoted = self.rollout.group(&self.group.name).is_some_and(|group| group.promoted);
-        let missing = (strategy.canary as usize).saturating_sub(counted.canaries.len());
+        // Those that move or failed are replaced each in its place.
+        let replaced = counted.migrating.iter().chain(&counted.replace_now);
+        let replaced = replaced.filter(|alloc| self.is_aside(alloc)).count();
+        let missing = (strategy.canary as usize).saturating_sub(counted.canaries.len() + replaced);
         // What moves or is lost meanwhile comes back in its old version, and waits for canaries like the others.
         let elsewhere = counted.migrating.iter().chain(&counted.lost).filter(|alloc| {
             !is_current(alloc, self.job)
@@ -321,9 +336,12 @@ impl<'s, 'a> Group<'s, 'a> {
             self.changes.desired.stop += 1;
             missing += 1;
         }
-        let mut have = counted.kept.len() + counted.migrating.len() + counted.replace_now.len() + asked;
+        let of_count = |alloc: &&Arc<Allocation>| !self.is_aside(alloc);
+        let replaced = counted.migrating.iter().chain(&counted.replace_now);
+        let mut have = counted.kept.len() + replaced.filter(of_count).count() + asked;
         let count = self.group.count as usize + usize::from(mutants::on!("reconcile-one-too-many"));
-        for alloc in counted.lost.iter().take(count.saturating_sub(have)) {
+        let lost: Vec<_> = counted.lost.iter().filter(of_count).collect();
+        for alloc in lost.into_iter().take(count.saturating_sub(have)) {
             self.changes.wants.push(self.replacement(alloc));
             have += 1;
             missing += 1;
