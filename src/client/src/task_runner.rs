@@ -28,6 +28,12 @@ use crate::{
 /// Events kept of each task, as the API shows them.
 const EVENTS_MAX: usize = 10;
 
+/// Time until a task that could not be stopped is told so again, at first. An engine that restarts is back in about as long.
+const STOP_AGAIN_FIRST: Duration = Duration::from_secs(1);
+
+/// The same after many tries: how long such a task runs on at most once it can be stopped.
+const STOP_AGAIN_MAX: Duration = Duration::from_secs(15);
+
 /// An allocation with the job version that it belongs to.
 #[derive(Clone, Debug)]
 pub struct Assigned {
@@ -382,15 +388,30 @@ impl TaskRunner {
         let subject = self.subject(&assigned, task);
         let default = self.driver.capabilities().default_kill_signal.parse().unwrap_or(Signal::INT);
         let signal = subject.kill_signal().unwrap_or(default);
-        let timeout = subject.kill_timeout();
-        if let Err(error) = self.driver.stop(id, signal, timeout).await {
-            tracing::warn!(%id, %error, "task could not be stopped");
-        }
+        self.stop_for_certain(id, signal, subject.kill_timeout()).await;
         let result = match self.driver.wait(id).await {
             Ok(result) => result,
             Err(error) => ExitResult { err: Some(error.to_string()), ..ExitResult::default() },
         };
         self.ended(id, &result).await;
+    }
+
+    /// Has the driver stop a launch, again and again until it is over: whatever runs it may be away for a while, and a task
+    /// that nobody wants must not run for ever.
+    async fn stop_for_certain(&self, id: &TaskId, signal: Signal, timeout: Duration) {
+        let (mut timeout, mut pause) = (timeout, STOP_AGAIN_FIRST);
+        while let Err(error) = self.driver.stop(id, signal, timeout).await {
+            tracing::warn!(%id, %error, again_in = ?pause, "task could not be stopped");
+            tokio::select! {
+                biased;
+                // One that the driver does not know is over, too.
+                _ = self.driver.wait(id) => return,
+                () = self.context.env.sleep(pause) => {}
+            }
+            pause = (pause * 2).min(STOP_AGAIN_MAX);
+            // It had its time to end by itself.
+            timeout = Duration::ZERO;
+        }
     }
 
     /// Notes how a launch ended, and removes what was made for it.

@@ -224,7 +224,10 @@ impl Inner {
             return Ok(());
         }
         let killed = self.send(&task, Signal::KILL).await;
-        if tokio::time::timeout(KILL_PATIENCE, task.wait()).await.is_ok() {
+        // Where nobody was told, there is nothing to wait for.
+        let told = !killed.as_ref().is_err_and(EngineError::is_unreachable);
+        let patience = if told { KILL_PATIENCE } else { Duration::ZERO };
+        if tokio::time::timeout(patience, task.wait()).await.is_ok() {
             return Ok(());
         }
         let reason = match killed {

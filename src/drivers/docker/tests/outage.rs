@@ -168,3 +168,31 @@ async fn an_engine_that_takes_its_containers_with_it_is_told_from_one_that_does_
     assert!(!result.successful(), "{result:?}");
     driver.destroy(&task.id, true).await.expect("it can be removed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_a_task_is_told_when_the_engine_is_away_and_can_try_again() {
+    if !may_run("who_stops_a_task_is_told_when_the_engine_is_away_and_can_try_again") {
+        return;
+    }
+    let mut own = OwnEngine::begin(true);
+    let engine = engine(&own).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = shell("trap '' INT; while true; do sleep 1; done");
+    config["network_mode"] = json!("none");
+    let task = task(dir.path(), "lasting", "1", config);
+    let driver = Docker::new(&bench::env(), engine.config(&json!({})));
+    driver.start(task.clone()).await.expect("it starts");
+    own.kill();
+    let stopped = tokio::time::timeout(PATIENCE, driver.stop(&task.id, driver::Signal::INT, Duration::ZERO));
+    assert!(stopped.await.expect("whoever stops it is told").is_err(), "nobody could stop it");
+    own.begin_again();
+    let again = tokio::time::timeout(PATIENCE, async {
+        while driver.stop(&task.id, driver::Signal::INT, Duration::ZERO).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert!(again.await.is_ok(), "the engine is back and the task runs on");
+    let result = driver.wait(&task.id).await.expect("it is known");
+    assert_eq!(result.exit_code, 137, "{result:?}");
+    driver.destroy(&task.id, true).await.expect("it can be removed");
+}
