@@ -11,8 +11,8 @@ use state::Snapshot;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    asks::{Answer, Ask},
-    forward::{Again, settled},
+    asks::Ask,
+    forward::{Again, settled_at},
     server::{Inner, SubmitError},
 };
 
@@ -94,11 +94,8 @@ fn tell(
 pub(crate) async fn relay(inner: Arc<Inner>, mut queue: mpsc::Receiver<Batch>) {
     while let Some(Gathered { updates, waiting }) = Gathered::next(&inner, &mut queue).await {
         let answer = inner.at_leader(Ask::Updates { updates }, Again::Harmless).await;
-        let result = answer.and_then(|answer| match answer {
-            Answer::Done { entry, index, .. } => Ok((entry, index)),
-            other => settled(other).map(|submitted| (0, submitted.index)),
-        });
-        tell(waiting, &result);
+        let result = answer.and_then(settled_at);
+        tell(waiting, &result.map(|(entry, submitted)| (entry, submitted.index)));
     }
 }
 

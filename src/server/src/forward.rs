@@ -265,8 +265,13 @@ fn failed(error: SubmitError) -> Answer {
 
 /// Reads the answer to a change.
 pub(crate) fn settled(answer: Answer) -> Result<Submitted, SubmitError> {
+    settled_at(answer).map(|(_, submitted)| submitted)
+}
+
+/// Reads the answer to a change, and tells which entry of the log it is.
+pub(crate) fn settled_at(answer: Answer) -> Result<(u64, Submitted), SubmitError> {
     match answer {
-        Answer::Done { index, outcome, .. } => Ok(Submitted { index, outcome }),
+        Answer::Done { entry, index, outcome } => Ok((entry, Submitted { index, outcome })),
         Answer::Refused(refusal) => Err(SubmitError::Refused(refusal)),
         Answer::NotLeader => Err(SubmitError::NotLeader),
         Answer::Failed { perhaps: true, .. } => Err(SubmitError::Unknown),
