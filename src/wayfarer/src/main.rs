@@ -13,8 +13,8 @@ use std::process::ExitCode;
 /// Threads that the agent may use for blocking work: directories, snapshots, templates. More would fight for the disk.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// Threads of an agent, where it has fewer processors. One of them is always free then to take what must not wait, such as a
-/// leader's signs of life, while others are in the middle of thousands of rows.
+/// Threads of an agent, where it has fewer processors. With as many as two processors have, a leader's
+/// signs of life wait behind thousands of rows; with these one is mostly free for them.
 const THREADS_MIN: usize = 6;
 
 fn main() -> ExitCode {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +32,13 @@ enum Change {
     Install(String),
     Use(String),
     Remove(String),
+}
+
+/// Another server that has the ring.
+struct Holder {
+    node_id: NodeId,
+    name: String,
+    rpc: SocketAddr,
 }
 
 /// What a server answers: its keys, the one that seals first, or what is wrong.
@@ -94,23 +102,23 @@ impl Region {
 
     /// The other servers that a change has to reach: those that gossip knows to be there, and of those that take part in
     /// Raft the ones of which it has not heard yet, as just after a start. One that failed fetches the keys when it is back.
-    fn holders_of_keys(&self) -> Vec<join::Server> {
+    fn holders_of_keys(&self) -> Vec<Holder> {
         let members = self.others();
         let gone: BTreeSet<_> =
             members.iter().filter(|one| !one.status.is_active()).map(|one| NodeId(one.id.0)).collect();
         let active = members.iter().filter(|one| one.status.is_active()).filter_map(server_of);
-        let mut servers: BTreeMap<_, _> = active.map(|server| (server.node_id, server)).collect();
+        let heard_of = active.map(|join::Server { node_id, name, rpc, .. }| Holder { node_id, name, rpc });
+        let mut servers: BTreeMap<_, _> = heard_of.map(|server| (server.node_id, server)).collect();
         let peers = self.server.as_ref().map(|server| server.raft().members().peers).unwrap_or_default();
         for Replica { node_id, name, rpc_addr, .. } in peers.values().filter_map(Replica::from_peer) {
             if node_id != self.config.identity.node_id && !gone.contains(&node_id) {
-                let server = join::Server { node_id, name, rpc: rpc_addr, gossip: rpc_addr };
-                servers.entry(node_id).or_insert(server);
+                servers.entry(node_id).or_insert(Holder { node_id, name, rpc: rpc_addr });
             }
         }
         servers.into_values().collect()
     }
 
-    async fn ask_for_change(&self, server: &join::Server, change: &Change) -> Answer {
+    async fn ask_for_change(&self, server: &Holder, change: &Change) -> Answer {
         let mut body = MAGIC.to_vec();
         serde_json::to_writer(&mut body, change).expect("texts can be written");
         let deadline = self.env.now() + ASK_TIMEOUT;
