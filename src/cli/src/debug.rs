@@ -1,14 +1,12 @@
 //! `operator debug`: what an agent knows of itself, of the servers and of the clients, in one archive.
 
 use std::{
-    future::Future,
     io::{self, Write},
     path::{Path, PathBuf},
-    pin::Pin,
-    task::Poll,
     time::Duration,
 };
 
+use futures_util::future::{BoxFuture, join_all};
 use sdk::{Client, MonitorOptions, Query, RequestError, types::write_bundle};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -259,7 +257,7 @@ async fn gather(context: &Context, client: &Client, plan: &Plan, bundle: Bundle)
     let end = Instant::now() + plan.duration;
     let bundle = std::sync::Mutex::new(bundle);
     let keeper = Keeper { context, client, bundle: &bundle };
-    let mut work: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
+    let mut work: Vec<BoxFuture<'_, ()>> = Vec::new();
     for (folder, ids, parameter) in
         [("server", &plan.servers, "server_id"), ("client", &plan.nodes, "node_id")]
     {
@@ -284,19 +282,10 @@ async fn gather(context: &Context, client: &Client, plan: &Plan, bundle: Bundle)
         work.push(Box::pin(keeper.follow_events(plan, end)));
     }
     tokio::select! {
-        () = all(work) => {}
+        _ = join_all(work) => {}
         _ = tokio::signal::ctrl_c() => context.console.err("Interrupted: what was gathered so far is kept."),
     }
     bundle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Waits for all of them.
-async fn all(mut work: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>>) {
-    std::future::poll_fn(|context| {
-        work.retain_mut(|one| one.as_mut().poll(context).is_pending());
-        if work.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }
 
 /// Puts answers into the bundle. Each lock is held for one file.
