@@ -70,6 +70,13 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// Whether it was acknowledged.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
+
 /// What an answer says about the job.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Reply {

@@ -15,10 +15,21 @@ use crate::{
     clock,
     layout::{Agent, Layout, Part},
     process,
+    wall::{self, WallClock},
 };
 
 /// How long starting one program may take until its process is there.
 const START_MAX: Duration = Duration::from_secs(5);
+
+/// What the configurations of all agents have in common.
+pub struct Setting {
+    /// Who is there.
+    pub layout: Layout,
+    /// Certificates last a minute.
+    pub short_certificates: bool,
+    /// Where the container engine listens, in runs that have one.
+    pub engine: Option<String>,
+}
 
 /// What a process ended with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
@@ -60,12 +71,13 @@ impl Running {
         self.dir.join("data")
     }
 
-    /// Writes its configuration. Certificates last as long as usual, or a minute.
+    /// Writes its configuration.
     ///
     /// # Errors
     ///
     /// When its directory can not be written.
-    pub fn configure(&self, layout: Layout, short_certificates: bool) -> io::Result<()> {
+    pub fn configure(&self, setting: &Setting) -> io::Result<()> {
+        let Setting { layout, short_certificates, engine } = setting;
         fs::create_dir_all(self.data())?;
         let addresses: Vec<String> = layout.servers().map(|server| format!("\"{}\"", server.ip())).collect();
         let addresses = addresses.join(", ");
@@ -74,12 +86,21 @@ impl Running {
         );
         let part = match layout.part(self.agent) {
             Part::Server => {
-                let ttl = if short_certificates { "  certificate_ttl = \"60s\"\n" } else { "" };
+                let ttl = if *short_certificates { "  certificate_ttl = \"60s\"\n" } else { "" };
                 let expect = layout.servers;
-                format!("server {{\n  enabled = true\n  bootstrap_expect = {expect}\n{ttl}{join}}}\n")
+                // What is over goes soon, so that lists stay short; jobs stay, for they are compared with what users did.
+                let collected = "  eval_gc_threshold = \"5m\"\n  job_gc_threshold = \"48h\"\n";
+                format!(
+                    "server {{\n  enabled = true\n  bootstrap_expect = {expect}\n{collected}{ttl}{join}}}\n"
+                )
             }
             Part::Client => {
-                let plugin = "plugin \"raw_exec\" {\n  config {\n    enabled = true\n  }\n}\n";
+                let mut plugin = "plugin \"raw_exec\" {\n  config {\n    enabled = true\n  }\n}\n".to_owned();
+                // Those that come and go in storms lose their files, and would forget their containers.
+                if let Some(engine) = engine.as_ref().filter(|_| !layout.is_spare(self.agent)) {
+                    plugin +=
+                        &format!("plugin \"docker\" {{\n  config {{\n    endpoint = {engine:?}\n  }}\n}}\n");
+                }
                 format!("client {{\n  enabled = true\n{join}}}\n{plugin}")
             }
         };
@@ -103,12 +124,31 @@ impl Running {
         self.dir.join("agent.log")
     }
 
+    fn wall(&self) -> PathBuf {
+        self.dir.join("wall")
+    }
+
+    /// Has its wall clock go wrong by so many seconds.
+    ///
+    /// # Errors
+    ///
+    /// When the file that says so can not be written.
+    pub fn set_wall_clock(&self, shift: i64) -> io::Result<()> {
+        wall::set(&self.wall(), shift)
+    }
+
     /// Starts its process in a namespace, with a monotonic clock that is so many seconds off.
     ///
     /// # Errors
     ///
     /// When it does not start.
-    pub fn start(&mut self, binary: &Path, namespace: &str, shift: i64) -> io::Result<()> {
+    pub fn start(
+        &mut self,
+        binary: &Path,
+        namespace: &str,
+        shift: i64,
+        wall_clock: Option<&WallClock>,
+    ) -> io::Result<()> {
         assert!(self.child.is_none(), "{} runs already", self.agent);
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = Command::new("nsenter");
@@ -120,6 +160,9 @@ impl Running {
         command.arg(binary).args(["agent", "-config"]).arg(self.config());
         command.current_dir(&self.dir).env("TMPDIR", &self.dir).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
+        if let Some(wall_clock) = wall_clock {
+            wall_clock.put_into(&mut command, &self.wall())?;
+        }
         let child = command.process_group(0).spawn()?;
         self.pid = child.id();
         self.child = Some(child);

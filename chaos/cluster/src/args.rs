@@ -29,6 +29,9 @@ pub enum BadArgs {
         /// What it must be.
         wanted: String,
     },
+    /// Two flags that say different things about the same.
+    #[error("--{0} and --{1} can not be given together")]
+    Both(&'static str, &'static str),
     /// A flag that must be there.
     #[error("--{0} must be given")]
     Missing(&'static str),

@@ -12,15 +12,20 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
-    agent::{Ending, Running},
+    agent::{Ending, Running, Setting},
     clock::{self, Mark},
     disk::Disk,
+    engine::{self, Engine},
     http,
     layout::{Agent, Layout, Part},
     network::{self, Network},
     process,
     relay::Relay,
+    wall::WallClock,
 };
+
+/// The directory of the container engine, beside those of the agents.
+const ENGINE: &str = "engine";
 
 /// The port of every agent's API.
 const HTTP_PORT: u16 = 4646;
@@ -59,8 +64,11 @@ pub struct Cluster {
     pub network: Network,
     /// When the run began.
     pub began: Mark,
+    /// Containers, where the run has any.
+    pub engine: Option<Engine>,
     binary: PathBuf,
-    short_certificates: bool,
+    setting: Setting,
+    wall_clock: Option<WallClock>,
     agents: Vec<Mutex<Running>>,
     disks: Vec<Option<Disk>>,
     endings: Mutex<Vec<Ended>>,
@@ -82,6 +90,10 @@ pub struct Wanted {
     pub disks: bool,
     /// Certificates last a minute, as short as a server lets them.
     pub short_certificates: bool,
+    /// There are containers.
+    pub engine: bool,
+    /// Wall clocks can be set while agents run.
+    pub wall_clocks: bool,
 }
 
 impl Cluster {
@@ -91,8 +103,13 @@ impl Cluster {
     ///
     /// When this machine does not let it.
     pub fn prepare(wanted: Wanted) -> io::Result<Self> {
-        let Wanted { layout, prefix, root, binary, seed, disks, short_certificates } = wanted;
+        let Wanted { layout, prefix, root, binary, seed, disks, short_certificates, engine, wall_clocks } =
+            wanted;
         let network = Network::lay(&prefix, layout)?;
+        let engine = engine.then(|| Engine::start(&root.join(ENGINE), &prefix)).transpose()?;
+        let wall_clock = wall_clocks.then(|| WallClock::make(&root)).transpose()?;
+        let engine_at = engine.as_ref().map(Engine::endpoint);
+        let setting = Setting { layout, short_certificates, engine: engine_at };
         let relay = Relay::start(seed)?;
         let agents: Vec<Running> = layout.all().map(|agent| Running::new(agent, &root)).collect();
         let mut mounted = Vec::new();
@@ -100,7 +117,7 @@ impl Cluster {
             fs::create_dir_all(&one.dir)?;
             let own = disks && layout.servers().any(|server| server == one.agent);
             mounted.push(own.then(|| disk_of(one, &prefix)).transpose()?);
-            one.configure(layout, short_certificates)?;
+            one.configure(&setting)?;
         }
         let agents = agents.into_iter().map(Mutex::new).collect();
         let (began, endings) = (Mark::here(), Mutex::default());
@@ -111,8 +128,10 @@ impl Cluster {
             relay,
             network,
             began,
+            engine,
             binary,
-            short_certificates,
+            setting,
+            wall_clock,
             agents,
             disks: mounted,
             endings,
@@ -146,7 +165,7 @@ impl Cluster {
         if one.pid().is_some() {
             return Ok(());
         }
-        one.start(&self.binary, &self.network.namespace(agent), shift)
+        one.start(&self.binary, &self.network.namespace(agent), shift, self.wall_clock.as_ref())
     }
 
     /// Ends an agent and all its tasks, as a machine that loses its power.
@@ -170,18 +189,23 @@ impl Cluster {
     ///
     /// When it can not be thrown away, or the program does not start.
     pub fn start_afresh(&self, agent: Agent) -> io::Result<()> {
-        self.wait_until_gone(agent);
+        self.wait_until_gone(agent)?;
         {
             let one = self.agent(agent);
             crate::disk::remove(&one.data(), &self.prefix);
             fs::remove_dir_all(one.data())?;
-            one.configure(self.layout, self.short_certificates)?;
+            one.configure(&self.setting)?;
         }
         self.start(agent, 0)
     }
 
-    /// Waits until an agent that was told to leave is gone; kills it when that takes too long.
-    pub fn wait_until_gone(&self, agent: Agent) {
+    /// Waits until an agent that was told to leave is gone, kills it when that takes too long, and ends its tasks: nobody
+    /// who comes back under its name knows of them.
+    ///
+    /// # Errors
+    ///
+    /// When its processes can not be listed.
+    pub fn wait_until_gone(&self, agent: Agent) -> io::Result<()> {
         let gone = clock::poll(LEAVING_MAX, || {
             self.look_for_endings();
             self.agent(agent).pid().is_none().then_some(())
@@ -189,6 +213,7 @@ impl Cluster {
         if gone.is_none() {
             self.agent(agent).kill();
         }
+        self.power_off(agent)
     }
 
     /// Notes which agents ended by themselves.
@@ -216,6 +241,12 @@ impl Cluster {
     #[must_use]
     pub fn get(&self, agent: Agent, path: &str) -> Option<Value> {
         http::get(self.address(agent), path, ANSWER_MAX)
+    }
+
+    /// Those whose process is there.
+    #[must_use]
+    pub fn running(&self) -> Vec<Agent> {
+        self.layout.all().filter(|agent| self.agent(*agent).pid().is_some()).collect()
     }
 
     /// The servers that run and are not stopped.
@@ -324,8 +355,11 @@ pub fn remove(prefix: &str, root: &Path, keep_logs: bool) {
         // Most are not frozen, and say so.
         let _ = network::must("fsfreeze", &["-u", &data.to_string_lossy()]);
     }
+    engine::end_containers(&root.join(ENGINE));
     let gone = clock::poll(LEAVING_MAX, || {
-        let left = process::of_directory(root);
+        let mut left = process::of_directory(root);
+        // One in a container does not know the directory.
+        left.extend(process::tasks(prefix).iter().map(|task| task.pid));
         left.iter().for_each(|pid| process::signal(*pid, Signal::SIGKILL));
         left.is_empty().then_some(())
     });
@@ -335,6 +369,7 @@ pub fn remove(prefix: &str, root: &Path, keep_logs: bool) {
     let allocations = crate::census::allocations_below(root);
     crate::disk::remove(root, prefix);
     crate::census::remove_groups(&allocations);
+    engine::remove_groups(prefix);
     network::remove(prefix);
     if keep_logs {
         for place in fs::read_dir(root).into_iter().flatten().flatten() {

@@ -38,10 +38,14 @@ pub enum Kind {
     DiskStuck,
     /// An agent started again with another monotonic clock.
     Clock,
+    /// An agent whose wall clock jumps.
+    Wall,
     /// A stopped server's log with one bit flipped.
     Damage,
     /// A server that is away until its certificate has expired.
     Expire,
+    /// The container engine killed and started again.
+    Engine,
     /// Agents that join and leave.
     Storm,
 }
@@ -58,7 +62,7 @@ pub struct About {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Kill,
         Self::Leader,
         Self::Power,
@@ -73,8 +77,10 @@ impl Kind {
         Self::DiskSlow,
         Self::DiskStuck,
         Self::Clock,
+        Self::Wall,
         Self::Damage,
         Self::Expire,
+        Self::Engine,
         Self::Storm,
     ];
 
@@ -102,9 +108,15 @@ impl Kind {
             Self::DiskSlow => ("disk-slow", "a server's disk throttled to some kilobytes a second", (5, 15)),
             Self::DiskStuck => ("disk-stuck", "a server's file system frozen: writes do not return", (1, 10)),
             Self::Clock => ("clock", "kill -9, then started with a shifted monotonic clock", (1, 4)),
+            Self::Wall => {
+                ("wall", "the wall clock of an agent jumps by up to an hour, and back again", (2, 20))
+            }
             Self::Damage => ("damage", "kill -9 of a server, one bit of its log flipped, started", (1, 3)),
             Self::Expire => {
                 ("expire", "kill -9 of a server, started when its certificate of a minute is over", (70, 80))
+            }
+            Self::Engine => {
+                ("engine", "kill -9 of the container engine, started again; containers go on", (1, 15))
             }
             Self::Storm => ("storm", "clients and a server that join and leave again", (10, 25)),
         };
@@ -115,6 +127,18 @@ impl Kind {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.about().name == name)
+    }
+
+    /// Whether it needs clocks that can be set while agents run.
+    #[must_use]
+    pub fn needs_wall_clocks(self) -> bool {
+        self == Self::Wall
+    }
+
+    /// Whether it needs containers.
+    #[must_use]
+    pub fn needs_engine(self) -> bool {
+        self == Self::Engine
     }
 
     /// Whether it needs disks of the servers' own.
@@ -216,6 +240,13 @@ pub enum Fault {
         /// By how many seconds.
         shift: i64,
     },
+    /// See [`Kind::Wall`].
+    Wall {
+        /// Whose.
+        agent: Agent,
+        /// By how many seconds.
+        shift: i64,
+    },
     /// See [`Kind::Damage`].
     Damage {
         /// Whose.
@@ -228,6 +259,8 @@ pub enum Fault {
         /// Who.
         agent: Agent,
     },
+    /// See [`Kind::Engine`].
+    Engine,
     /// See [`Kind::Storm`].
     Storm {
         /// Who comes and goes.
@@ -247,9 +280,32 @@ impl Fault {
             | Self::DiskSlow { agent, .. }
             | Self::DiskStuck { agent }
             | Self::Clock { agent, .. }
+            | Self::Wall { agent, .. }
             | Self::Expire { agent }
             | Self::Damage { agent, .. } => vec![*agent],
-            Self::Leader | Self::Cut { .. } | Self::Weather(_) => Vec::new(),
+            Self::Leader | Self::Engine | Self::Cut { .. } | Self::Weather(_) => Vec::new(),
+        }
+    }
+
+    /// Whether those whom it hits are killed, with -9.
+    #[must_use]
+    pub fn kills(&self) -> bool {
+        match self {
+            Self::Kill { .. }
+            | Self::Leader
+            | Self::Power { .. }
+            | Self::Clock { .. }
+            | Self::Damage { .. }
+            | Self::Expire { .. } => true,
+            Self::Pause { .. }
+            | Self::Cut { .. }
+            | Self::Weather(_)
+            | Self::DiskFull { .. }
+            | Self::DiskSlow { .. }
+            | Self::DiskStuck { .. }
+            | Self::Wall { .. }
+            | Self::Engine
+            | Self::Storm { .. } => false,
         }
     }
 
@@ -268,8 +324,10 @@ impl Fault {
             | Self::DiskSlow { .. }
             | Self::DiskStuck { .. }
             | Self::Clock { .. }
+            | Self::Wall { .. }
             | Self::Damage { .. }
             | Self::Expire { .. }
+            | Self::Engine
             | Self::Storm { .. } => Duration::ZERO,
         }
     }
@@ -285,7 +343,8 @@ impl Fault {
             Self::Cut { links, .. } => Some(links.iter().flat_map(|link| [link.from, link.to]).collect()),
             Self::Pause { .. } if lasts <= self.bearable() => Some(Vec::new()),
             Self::Weather(weather) => (!weather.is_harsh()).then(Vec::new),
-            Self::Leader => Some(Vec::new()),
+            // What is alive is told by clocks that only measure.
+            Self::Leader | Self::Engine | Self::Wall { .. } => Some(Vec::new()),
             Self::Kill { .. }
             | Self::Power { .. }
             | Self::Pause { .. }
@@ -333,8 +392,10 @@ impl fmt::Display for Fault {
             Self::DiskSlow { agent, rate } => write!(f, "disk of {agent} at {rate} bytes a second"),
             Self::DiskStuck { agent } => write!(f, "disk of {agent} stuck"),
             Self::Clock { agent, shift } => write!(f, "monotonic clock of {agent} shifted by {shift} s"),
+            Self::Wall { agent, shift } => write!(f, "wall clock of {agent} jumps by {shift} s"),
             Self::Damage { agent, place } => write!(f, "a bit of {agent}'s log flipped (place {place})"),
             Self::Expire { agent } => write!(f, "{agent} away until its certificate has expired"),
+            Self::Engine => write!(f, "kill the container engine"),
             Self::Storm { agents } => write!(f, "{} join and leave", names(agents)),
         }
     }

@@ -32,6 +32,8 @@ pub struct Done {
     pub hit: Vec<Agent>,
     /// One of them led.
     pub led: bool,
+    /// Processes that it killed with -9.
+    pub kills: usize,
     /// Whom others may take for dead meanwhile; none for everybody.
     pub excuses: Option<Vec<Agent>>,
     /// What went otherwise than planned.
@@ -86,6 +88,7 @@ impl Injector {
         let at_ms = self.now_ms();
         let mut active =
             Active { done: self.done.len(), rules: Vec::new(), links: Vec::new(), agents: Vec::new() };
+        let ran = self.cluster.running();
         let result = self.break_it(&step.fault, leader, &mut active);
         let led = leader.is_some_and(|leader| active.agents.contains(&leader));
         let mut excuses = step.fault.excuses(Duration::from_millis(step.lasts_ms));
@@ -93,6 +96,7 @@ impl Injector {
             excuses.extend(&active.agents);
         }
         let hit = active.agents.clone();
+        let kills = active.agents.iter().filter(|agent| step.fault.kills() && ran.contains(agent)).count();
         let note = result.err().map(|error| error.to_string());
         let what = step.fault.to_string();
         self.done.push(Done {
@@ -101,6 +105,7 @@ impl Injector {
             what,
             hit,
             led,
+            kills,
             excuses,
             note,
             fault: step.fault.clone(),
@@ -147,6 +152,8 @@ impl Injector {
                 let said = flip(&data.join("server"), *place)?;
                 eprintln!("          {said}");
             }
+            Fault::Wall { agent, shift } => cluster.agent(*agent).set_wall_clock(*shift)?,
+            Fault::Engine => self.engine()?.kill()?,
             Fault::Storm { agents } => {
                 for agent in agents {
                     cluster.start_afresh(*agent)?;
@@ -158,6 +165,11 @@ impl Injector {
 
     fn disk(&self, agent: Agent) -> io::Result<&crate::disk::Disk> {
         self.cluster.disk(agent).ok_or_else(|| io::Error::other(format!("{agent} has no disk of its own")))
+    }
+
+    fn engine(&self) -> io::Result<&crate::engine::Engine> {
+        let engine = self.cluster.engine.as_ref();
+        engine.ok_or_else(|| io::Error::other("the run has no container engine"))
     }
 
     /// Undoes what step `number` did.
@@ -199,6 +211,8 @@ impl Injector {
             Fault::DiskSlow { agent, .. } => self.disk(*agent)?.quicken(),
             Fault::DiskStuck { agent } => self.disk(*agent)?.thaw(),
             Fault::Clock { agent, shift } => cluster.start(*agent, *shift),
+            Fault::Wall { agent, .. } => cluster.agent(*agent).set_wall_clock(0),
+            Fault::Engine => self.engine()?.resume(),
             Fault::Storm { agents } => {
                 agents.iter().for_each(|agent| cluster.agent(*agent).signal(Signal::SIGTERM));
                 Ok(())

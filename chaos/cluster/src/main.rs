@@ -15,6 +15,7 @@ mod census;
 mod clock;
 mod cluster;
 mod disk;
+mod engine;
 mod fault;
 mod guard;
 mod http;
@@ -30,6 +31,7 @@ mod report;
 mod rows;
 mod run;
 mod users;
+mod wall;
 mod workload;
 
 use std::{
@@ -43,18 +45,18 @@ use args::{Args, BadArgs};
 use fault::Kind;
 use guard::Guard;
 use layout::Layout;
-use plan::Wishes;
+use plan::{Extent, Wishes};
 
 const HELP: &str = "wayfarer-chaos breaks agents on purpose and looks whether what must hold does.
 
   wayfarer-chaos list
       Names every fault.
-  wayfarer-chaos plan --seed N [--minutes M] [--faults a,b] [--servers N] [--clients N]
+  wayfarer-chaos plan --seed N [--minutes M | --kills N] [--faults a,b] [--servers N] [--clients N]
       Prints a seed's schedule and does nothing.
-  wayfarer-chaos run --seed N [--minutes M | --seconds S] [--faults a,b|all] [--servers N] [--clients N]
-                     [--binary FILE] [--out DIR] [--users N] [--keep] [--record PAGE --build WORDS]
+  wayfarer-chaos run --seed N [--minutes M | --seconds S | --kills N] [--faults a,b|all] [--servers N]
+                     [--clients N] [--binary FILE] [--out DIR] [--users N] [--keep] [--record PAGE --build WORDS]
       Makes a region in network namespaces of its own (root), breaks it, lets it heal, writes DIR/report.md and
-      DIR/report.json. Exit code 1 when something does not hold. Logs are kept then, and with --keep.
+      DIR/report.json. With --kills it kills agents with -9, one soon after the other, until it killed so many. Exit code 1 when something does not hold. Logs are kept then, and with --keep.
   wayfarer-chaos attack --address URL --allow NAMES|'*' (--pause CMD --resume CMD)|(--kill CMD --start CMD)
                      [--servers-max N] [--clients-percent P] [--minutes M] [--seed N] [--dry-run]
       Does it to a cluster of yours. Commands run in a shell; {name} and {host} stand for the agent. A quorum of servers
@@ -72,7 +74,9 @@ enum Failure {
     Attack(#[from] attack::AttackError),
     #[error("{what}: {source}")]
     Io { what: &'static str, source: io::Error },
-    #[error("none of these faults can be done on this machine, which has no loop devices")]
+    #[error(
+        "none of these faults can be done on this machine: it has no loop devices, container engine or C compiler"
+    )]
     Impossible,
 }
 
@@ -119,12 +123,21 @@ fn list(words: &[String]) -> Result<ExitCode, Failure> {
 }
 
 /// Flags that say what a schedule is made from.
-const WISHES: [&str; 6] = ["seed", "minutes", "seconds", "faults", "servers", "clients"];
+const WISHES: [&str; 7] = ["seed", "minutes", "seconds", "kills", "faults", "servers", "clients"];
+
+/// More kills of one run: as many as fit into a day.
+const KILLS_MAX: usize = 86_400;
 
 fn wishes(args: &Args) -> Result<Wishes, Failure> {
     let seconds_max = plan::LENGTH_MAX.as_secs();
     let minutes: u64 = args.number("minutes", 2, 1..=seconds_max / 60)?;
     let seconds = args.number("seconds", minutes * 60, 1..=seconds_max)?;
+    let kills = args.number("kills", 0, 0..=KILLS_MAX)?;
+    let extent = match kills {
+        0 => Extent::Lasts(Duration::from_secs(seconds)),
+        count if args.text("faults").is_none() => Extent::Kills(count),
+        _ => return Err(BadArgs::Both("kills", "faults").into()),
+    };
     let layout = Layout {
         servers: args.number("servers", 3, 1..=7)?,
         clients: args.number("clients", 5, 1..=20)?,
@@ -132,12 +145,13 @@ fn wishes(args: &Args) -> Result<Wishes, Failure> {
         spare_servers: 1,
     };
     let asked = args.kinds()?;
-    let kinds = run::possible(&asked);
+    let possible = run::possible();
+    let kinds: Vec<Kind> = asked.iter().copied().filter(|kind| possible.contains(kind)).collect();
     if kinds.is_empty() && !asked.is_empty() {
         return Err(Failure::Impossible);
     }
     let seed = args.number("seed", clock::unix_seconds(), 0..=u64::MAX)?;
-    Ok(Wishes { seed, length: Duration::from_secs(seconds), kinds, layout })
+    Ok(Wishes { seed, extent, kinds, possible, layout })
 }
 
 fn print_plan(words: &[String]) -> Result<ExitCode, Failure> {

@@ -157,7 +157,7 @@ mod tests {
     fn done(at_ms: u64, end_ms: u64, fault: Fault, led: bool) -> Done {
         let excuses = fault.excuses(std::time::Duration::from_millis(end_ms - at_ms));
         let (what, hit) = (fault.to_string(), fault.hits());
-        Done { at_ms, end_ms: Some(end_ms), what, hit, led, excuses, note: None, fault }
+        Done { at_ms, end_ms: Some(end_ms), what, hit, led, kills: 0, excuses, note: None, fault }
     }
 
     fn leader_killed(at_ms: u64) -> Done {

@@ -118,7 +118,8 @@ impl Observer {
         let seen = clients.map(|(agent, id)| {
             let one = self.cluster.agent(agent);
             let data = one.data();
-            let own = tasks.iter().filter(|task| std::path::Path::new(&task.dir).starts_with(&data));
+            let name = agent.to_string();
+            let own = tasks.iter().filter(|task| task.node == name);
             let tasks = own.filter_map(|task| {
                 Some(RunningTask {
                     alloc: task.alloc.parse().ok()?,

@@ -16,12 +16,37 @@ const CALM_MS: u64 = 3_000;
 /// Shortest and longest time between the beginnings of two faults: shorter than most last, so that they overlap.
 const BETWEEN_MS: (u64, u64) = (1_500, 9_000);
 
+/// The same where a number of kills is asked for: agents are hit again while they still find each other.
+const BETWEEN_KILLS_MS: (u64, u64) = (400, 1_600);
+
+/// The part of them that hits whoever leads.
+const KILLS_OF_LEADERS: f64 = 0.2;
+
+/// How long who was killed stays away there.
+const KILLED_FOR_MS: (u64, u64) = (100, 1_200);
+
 /// A server whose log was damaged needs this long to catch up, before another may lose data: two damaged at once may be
 /// more than the region has copies.
 const RECOVERY_MS: u64 = 30_000;
 
+/// Wall clocks jump by at most so many seconds. Certificates are valid from an hour before they are made.
+const WALL_SHIFT_MAX: i64 = 3_500;
+
+/// The container engine is left alone for this long after it was started again.
+const ENGINE_STARTS_MS: u64 = 5_000;
+
 /// Schedules are not longer than this: a day.
 pub const LENGTH_MAX: Duration = Duration::from_secs(86_400);
+
+/// Until when faults go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extent {
+    /// For this long.
+    Lasts(Duration),
+    /// Until so many processes were killed, one soon after the other.
+    Kills(usize),
+}
 
 /// What a schedule is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,9 +54,11 @@ pub struct Wishes {
     /// Where chance begins.
     pub seed: u64,
     /// How long faults go on.
-    pub length: Duration,
+    pub extent: Extent,
     /// Which faults; empty: the seed chooses.
     pub kinds: Vec<Kind>,
+    /// From which it chooses: those that the machine can do.
+    pub possible: Vec<Kind>,
     /// Who is there.
     pub layout: Layout,
 }
@@ -58,10 +85,20 @@ impl Step {
 /// Draws a schedule.
 #[must_use]
 pub fn plan(wishes: &Wishes) -> Vec<Step> {
+    match wishes.extent {
+        Extent::Lasts(length) => plan_time(wishes, length),
+        Extent::Kills(count) => plan_kills(wishes, count),
+    }
+}
+
+/// Faults for this long, which overlap.
+fn plan_time(wishes: &Wishes, length: Duration) -> Vec<Step> {
     let mut rng = SmallRng::seed_from_u64(wishes.seed);
-    let kinds = if wishes.kinds.is_empty() { choose_kinds(&mut rng) } else { wishes.kinds.clone() };
-    let length_ms = u64::try_from(wishes.length.as_millis()).expect("schedules are bounded");
-    let mut draw = Draw { rng, layout: wishes.layout, busy: BTreeMap::new(), fragile_until_ms: 0 };
+    let kinds =
+        if wishes.kinds.is_empty() { choose_kinds(&mut rng, &wishes.possible) } else { wishes.kinds.clone() };
+    let length_ms = u64::try_from(length.as_millis()).expect("schedules are bounded");
+    let mut draw =
+        Draw { rng, layout: wishes.layout, busy: BTreeMap::new(), fragile_until_ms: 0, engine_until_ms: 0 };
     let mut steps = Vec::new();
     let mut at_ms = CALM_MS;
     while at_ms < length_ms {
@@ -78,9 +115,29 @@ pub fn plan(wishes: &Wishes) -> Vec<Step> {
     steps
 }
 
+/// Kills of servers, of clients and of both, one soon after the other, until they are so many.
+fn plan_kills(wishes: &Wishes, count: usize) -> Vec<Step> {
+    let rng = SmallRng::seed_from_u64(wishes.seed);
+    let mut draw =
+        Draw { rng, layout: wishes.layout, busy: BTreeMap::new(), fragile_until_ms: 0, engine_until_ms: 0 };
+    let (mut steps, mut killed, mut at_ms) = (Vec::new(), 0, CALM_MS);
+    while killed < count {
+        let lasts_ms = draw.rng.random_range(KILLED_FOR_MS.0..=KILLED_FOR_MS.1);
+        let kind = if draw.rng.random_bool(KILLS_OF_LEADERS) { Kind::Leader } else { Kind::Kill };
+        if let Some(fault) = draw.fault(kind, at_ms, at_ms + lasts_ms) {
+            // Nobody may lead when it is the leader's turn, and it may be one who is away: these come on top.
+            killed += fault.hits().len();
+            steps.push(Step { at_ms, lasts_ms, fault });
+        }
+        at_ms += draw.rng.random_range(BETWEEN_KILLS_MS.0..=BETWEEN_KILLS_MS.1);
+    }
+    steps
+}
+
 /// Each seed breaks some things and leaves others alone: what hides when everything breaks shows when little does.
-fn choose_kinds(rng: &mut SmallRng) -> Vec<Kind> {
+fn choose_kinds(rng: &mut SmallRng, possible: &[Kind]) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.random_bool(0.6)).collect();
+    kinds.retain(|kind| possible.contains(kind));
     if kinds.is_empty() {
         kinds.push(Kind::Kill);
     }
@@ -94,6 +151,8 @@ struct Draw {
     busy: BTreeMap<Agent, u64>,
     /// Until when a server may lack data that it once had.
     fragile_until_ms: u64,
+    /// Until when the container engine is away.
+    engine_until_ms: u64,
 }
 
 impl Draw {
@@ -119,9 +178,14 @@ impl Draw {
                 let shift = self.rng.random_range(-3_600..=3_600 * 24 * 365);
                 Fault::Clock { agent: self.free(from_ms, None)?, shift }
             }
+            Kind::Wall => {
+                let shift = self.rng.random_range(-WALL_SHIFT_MAX..=WALL_SHIFT_MAX);
+                Fault::Wall { agent: self.free(from_ms, None)?, shift }
+            }
             Kind::Damage => self.damage(from_ms, to_ms)?,
             // A client that knows neither token nor key is not taken back without its certificate, on purpose.
             Kind::Expire => Fault::Expire { agent: self.free(from_ms, Some(Part::Server))? },
+            Kind::Engine => self.engine(from_ms, to_ms)?,
             Kind::Storm => self.storm(from_ms)?,
         };
         for agent in fault.hits() {
@@ -221,6 +285,12 @@ impl Draw {
         Some(Fault::Damage { agent, place: self.rng.random() })
     }
 
+    fn engine(&mut self, from_ms: u64, to_ms: u64) -> Option<Fault> {
+        let free = self.engine_until_ms <= from_ms;
+        self.engine_until_ms = self.engine_until_ms.max(to_ms + ENGINE_STARTS_MS);
+        free.then_some(Fault::Engine)
+    }
+
     fn storm(&mut self, at_ms: u64) -> Option<Fault> {
         let free: Vec<Agent> = self.layout.spares().filter(|agent| self.is_free(*agent, at_ms)).collect();
         let count = self.rng.random_range(1..=free.len().max(1));
@@ -241,7 +311,8 @@ mod tests {
     const LAYOUT: Layout = Layout { servers: 3, clients: 5, spare_clients: 2, spare_servers: 1 };
 
     fn wishes(seed: u64, kinds: &[Kind]) -> Wishes {
-        Wishes { seed, length: Duration::from_secs(600), kinds: kinds.to_vec(), layout: LAYOUT }
+        let extent = Extent::Lasts(Duration::from_secs(600));
+        Wishes { seed, extent, kinds: kinds.to_vec(), possible: Kind::ALL.to_vec(), layout: LAYOUT }
     }
 
     #[test]
@@ -285,6 +356,23 @@ mod tests {
         assert!(
             steps.iter().all(|step| matches!(step.fault, Fault::Pause { .. }) && step.end_ms() <= 600_000)
         );
+    }
+
+    #[test]
+    fn as_many_kills_as_asked_for_hit_everybody() {
+        for seed in 0..50 {
+            let steps = plan(&Wishes { extent: Extent::Kills(200), ..wishes(seed, &[]) });
+            let killed: usize = steps.iter().map(|step| step.fault.hits().len()).sum();
+            assert!((200..208).contains(&killed), "seed {seed}: {killed}");
+            let hit = |agents: &[Agent]| {
+                let part = |part| agents.iter().any(|agent| LAYOUT.part(*agent) == part);
+                (part(Part::Server), part(Part::Client))
+            };
+            let shapes: Vec<(bool, bool)> = steps.iter().map(|step| hit(&step.fault.hits())).collect();
+            for shape in [(true, false), (false, true), (true, true)] {
+                assert!(shapes.contains(&shape), "seed {seed} has no kill of servers, clients: {shape:?}");
+            }
+        }
     }
 
     #[test]

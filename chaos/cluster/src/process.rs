@@ -10,6 +10,9 @@ use nix::{
 /// The variable that marks the tasks of a run; its value is the run's prefix.
 pub const MARK: &str = "WAYFARER_CHAOS_RUN";
 
+/// The variable that says on which agent's behalf a task runs: one in a container sees another directory than others.
+pub const NODE: &str = "WAYFARER_CHAOS_NODE";
+
 /// A task's process.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct TaskProcess {
@@ -21,8 +24,8 @@ pub struct TaskProcess {
     pub alloc: String,
     /// The task's name.
     pub task: String,
-    /// The directory of the allocation, which lies below its agent's.
-    pub dir: String,
+    /// The name of its agent.
+    pub node: String,
 }
 
 /// Every task of a run that lives.
@@ -51,7 +54,7 @@ fn task(pid: u32, prefix: &str) -> Option<TaskProcess> {
         started: started(pid)?,
         alloc: value("NOMAD_ALLOC_ID")?,
         task: value("NOMAD_TASK_NAME")?,
-        dir: value("NOMAD_ALLOC_DIR")?,
+        node: value(NODE)?,
     })
 }
 

@@ -10,6 +10,7 @@ use crate::{
     injector::Done,
     layout::Layout,
     measure::{Change, Measured},
+    plan::Extent,
     relay::Passed,
 };
 
@@ -45,7 +46,11 @@ pub struct Report {
     /// The program under test.
     pub binary: String,
     /// How long faults were to go on.
-    pub asked_ms: u64,
+    pub extent: Extent,
+    /// How long the schedule was.
+    pub lasted_ms: u64,
+    /// Processes that were killed with -9.
+    pub kills: usize,
     /// Which faults were asked for; empty: the seed chose.
     pub kinds: Vec<Kind>,
     /// How long the region took to form.
@@ -82,12 +87,14 @@ impl Report {
     pub fn command(&self) -> String {
         let names: Vec<&str> = self.kinds.iter().map(|kind| kind.about().name).collect();
         let faults = if names.is_empty() { String::new() } else { format!(" --faults {}", names.join(",")) };
+        let extent = match self.extent {
+            Extent::Lasts(length) => format!("--seconds {}", length.as_secs()),
+            Extent::Kills(count) => format!("--kills {count}"),
+        };
+        let Layout { servers, clients, .. } = self.layout;
         format!(
-            "wayfarer-chaos run --seed {} --seconds {} --servers {} --clients {}{faults}",
-            self.seed,
-            self.asked_ms / 1_000,
-            self.layout.servers,
-            self.layout.clients
+            "wayfarer-chaos run --seed {} {extent} --servers {servers} --clients {clients}{faults}",
+            self.seed
         )
     }
 
@@ -107,6 +114,7 @@ impl Report {
         writeln!(page, "| longest write after a leader was killed | {} |", self.measured.failover.says())?;
         writeln!(page, "| a machine gone: its node down | {} |", self.measured.node_down.says())?;
         writeln!(page, "| back: its node ready | {} |", self.measured.node_back.says())?;
+        writeln!(page, "| processes killed with -9 | {} |", self.kills)?;
         writeln!(page, "| registrations acknowledged; lost | {}; {} |", self.writes, self.lost)?;
         writeln!(page, "| operations by outcome | {:?} |", self.outcomes)?;
         writeln!(page, "| the region formed | {} ms |", self.formed_ms)?;
@@ -166,12 +174,16 @@ impl Report {
         let failover = &self.measured.failover;
         let times = |quantile: Option<u64>| quantile.map_or("-".to_owned(), |ms| ms.to_string());
         let names: Vec<&str> = self.kinds.iter().map(|kind| kind.about().name).collect();
-        let kinds = if names.is_empty() { "as the seed chose".to_owned() } else { names.join(", ") };
+        let kinds = match self.extent {
+            Extent::Kills(_) => format!("{} kills", self.kills),
+            Extent::Lasts(_) if names.is_empty() => "as the seed chose".to_owned(),
+            Extent::Lasts(_) => names.join(", "),
+        };
         format!(
             "| {build} | {} | {kinds}: {} in {} s | {} | {} / {} | {} / {} | {} | {} |",
             self.seed,
             self.done.len(),
-            self.asked_ms / 1_000,
+            self.lasted_ms / 1_000,
             self.outcomes.values().sum::<usize>(),
             times(failover.quantile(0.5)),
             times(failover.quantile(1.0)),

@@ -1,7 +1,7 @@
 //! One run: a region is made, broken after a schedule with safety checked all the time, left alone, and must heal in time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
     sync::{
@@ -13,12 +13,14 @@ use std::{
 };
 
 use chaos_check::{Action, Checker, History, Operation, Outcome, Phase};
+use model::JobKey;
 
 use crate::{
     agent::Ending,
     census,
     clock::{self, Mark},
     cluster::{Cluster, Ended, Wanted},
+    engine,
     fault::{AFTERMATH, Fault, Kind},
     injector::Injector,
     layout::{Agent, Layout},
@@ -28,7 +30,7 @@ use crate::{
     process,
     report::{Found, Healed, Report},
     users::{self, Users},
-    workload,
+    wall, workload,
 };
 
 /// Between two looks at the schedule.
@@ -128,25 +130,11 @@ fn seconds(ms: u64) -> f64 {
 pub fn run(options: Options) -> io::Result<Report> {
     let layout = options.wishes.layout;
     let steps = plan(&options.wishes);
-    let needs_disks = steps.iter().any(|step| uses_disk(&step.fault));
-    let cluster = Arc::new(Cluster::prepare(Wanted {
-        layout,
-        prefix: options.prefix,
-        root: options.root,
-        binary: options.binary.clone(),
-        seed: options.wishes.seed,
-        disks: needs_disks,
-        short_certificates: steps.iter().any(|step| matches!(step.fault, Fault::Expire { .. })),
-    })?);
-    let formed = cluster.form()?;
-    eprintln!("the region formed in {:.1} s", formed.as_secs_f64());
-    let through = cluster.leader().ok_or_else(|| io::Error::other("the region that formed has no leader"))?;
-    workload::register(&cluster, through).map_err(io::Error::other)?;
-    clock::poll(WORKLOAD_MAX, || workload::runs_as_wanted(&cluster, through).then_some(()))
-        .ok_or_else(|| io::Error::other("the services did not start"))?;
+    let lasts = Duration::from_millis(steps.iter().map(Step::end_ms).max().unwrap_or(0));
+    let (cluster, formed) = form(&options, &steps)?;
 
     let shared = Arc::new(Shared::new(cluster.clone()));
-    let users = Arc::new(Users::start(&cluster, options.wishes.seed, options.users));
+    let users = Arc::new(Users::start(&cluster, options.wishes.seed, options.users, lasts));
     let (watcher, sampler) = (watch(&shared, &users), sample(&shared));
     let mut injector = Injector::new(cluster.clone());
     let faults_from = cluster.began.elapsed();
@@ -178,7 +166,9 @@ pub fn run(options: Options) -> io::Result<Report> {
         seed: options.wishes.seed,
         layout,
         binary: options.binary.display().to_string(),
-        asked_ms: u64::try_from(options.wishes.length.as_millis()).expect("runs are bounded"),
+        extent: options.wishes.extent,
+        kills: injector.done().iter().map(|done| done.kills).sum(),
+        lasted_ms: u64::try_from(lasts.as_millis()).expect("runs are bounded"),
         kinds: options.wishes.kinds.clone(),
         formed_ms: u64::try_from(formed.as_millis()).expect("forming is bounded"),
         faults_from_ms: u64::try_from(faults_from.as_millis()).expect("runs are bounded"),
@@ -196,15 +186,44 @@ pub fn run(options: Options) -> io::Result<Report> {
     })
 }
 
+/// Makes what the schedule needs, starts the region and the services, and tells how long the region took.
+fn form(options: &Options, steps: &[Step]) -> io::Result<(Arc<Cluster>, Duration)> {
+    let cluster = Arc::new(Cluster::prepare(Wanted {
+        layout: options.wishes.layout,
+        prefix: options.prefix.clone(),
+        root: options.root.clone(),
+        binary: options.binary.clone(),
+        seed: options.wishes.seed,
+        disks: steps.iter().any(|step| uses_disk(&step.fault)),
+        wall_clocks: steps.iter().any(|step| matches!(step.fault, Fault::Wall { .. })),
+        engine: steps.iter().any(|step| step.fault == Fault::Engine),
+        short_certificates: steps.iter().any(|step| matches!(step.fault, Fault::Expire { .. })),
+    })?);
+    let formed = cluster.form()?;
+    eprintln!("the region formed in {:.1} s", formed.as_secs_f64());
+    let through = cluster.leader().ok_or_else(|| io::Error::other("the region that formed has no leader"))?;
+    workload::register(&cluster, through).map_err(io::Error::other)?;
+    clock::poll(WORKLOAD_MAX, || workload::runs_as_wanted(&cluster, through).then_some(()))
+        .ok_or_else(|| io::Error::other("the services did not start"))?;
+    Ok((cluster, formed))
+}
+
 fn uses_disk(fault: &Fault) -> bool {
     matches!(fault, Fault::DiskFull { .. } | Fault::DiskSlow { .. } | Fault::DiskStuck { .. })
 }
 
 /// The kinds that this machine can do.
 #[must_use]
-pub fn possible(kinds: &[Kind]) -> Vec<Kind> {
+pub fn possible() -> Vec<Kind> {
     let loops = std::path::Path::new("/dev/loop-control").exists();
-    kinds.iter().copied().filter(|kind| loops || !kind.needs_disks()).collect()
+    let engine = engine::possible();
+    let walls = wall::possible();
+    let can = |kind: &Kind| {
+        (loops || !kind.needs_disks())
+            && (engine || !kind.needs_engine())
+            && (walls || !kind.needs_wall_clocks())
+    };
+    Kind::ALL.into_iter().filter(can).collect()
 }
 
 fn break_all(shared: &Shared, injector: &mut Injector, steps: &[Step]) {
@@ -286,7 +305,9 @@ fn watch(shared: &Arc<Shared>, users: &Arc<Users>) -> JoinHandle<()> {
 fn heal(shared: &Shared, layout: Layout, healed: &mut Vec<Healed>) {
     let cluster = &shared.cluster;
     for agent in layout.spares() {
-        cluster.wait_until_gone(agent);
+        if let Err(error) = cluster.wait_until_gone(agent) {
+            shared.violation("agents leave", format!("{agent}: {error}"));
+        }
     }
     cluster.look_for_endings();
     for agent in layout.members() {
@@ -362,17 +383,18 @@ fn judge(shared: &Shared, operations: &mut Vec<Operation>, healed: &mut Vec<Heal
     lost
 }
 
-/// Registrations of jobs that only one user wrote, which were acknowledged, and which a read at the end does not find.
+/// Registrations of jobs that only one user wrote, which were acknowledged, which nobody removed, and which a read at the end
+/// does not find.
 fn lost(operations: &[Operation], read: &[Operation]) -> usize {
-    let acknowledged = operations.iter().filter(|one| {
-        one.key.id.starts_with("new-")
-            && matches!((one.action, &one.outcome), (Action::Register { .. }, Outcome::Done(_)))
-    });
-    let missing = |key: &model::JobKey| {
-        let mut last = read.iter().filter(|one| one.key == *key);
-        last.any(|one| matches!(&one.outcome, Outcome::Done(reply) if reply.seen.is_none()))
-    };
-    acknowledged.filter(|one| missing(&one.key)).count()
+    let of = |one: &Operation| one.key.id.starts_with("new-").then(|| one.key.clone());
+    let registered =
+        |one: &&Operation| matches!((one.action, &one.outcome), (Action::Register { .. }, Outcome::Done(_)));
+    let removed = |one: &&Operation| matches!(one.action, Action::Deregister { .. });
+    let unseen = |one: &&Operation| matches!(&one.outcome, Outcome::Done(reply) if reply.seen.is_none());
+    let removed: BTreeSet<JobKey> = operations.iter().filter(removed).filter_map(of).collect();
+    let missing: BTreeSet<JobKey> = read.iter().filter(unseen).filter_map(of).collect();
+    let acknowledged = operations.iter().filter(registered).filter_map(of);
+    acknowledged.filter(|key| missing.contains(key) && !removed.contains(key)).count()
 }
 
 fn count_outcomes(operations: &[Operation]) -> BTreeMap<String, usize> {
@@ -403,6 +425,12 @@ fn stop_all(shared: &Shared, healed: &mut Vec<Healed>) {
         left = process::tasks(&cluster.prefix).iter().map(|task| format!("process {task:?}")).collect();
         // Directories of allocations stay until they are collected, and with them their mounts; groups go with tasks.
         left.extend(census::groups(&allocations).iter().map(|found| format!("{found:?}")));
+        if let Some(engine) = &cluster.engine {
+            let silent = || vec!["the engine does not answer".to_owned()];
+            left.extend(
+                engine.containers().unwrap_or_else(silent).iter().map(|id| format!("container {id}")),
+            );
+        }
         left.is_empty().then_some(())
     });
     let after_ms = u64::try_from(began.elapsed().as_millis()).expect("runs are bounded");

@@ -1,6 +1,7 @@
 //! Users of the region: they write, read and wait through any agent while it is broken, and note what they did and saw.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,11 +27,22 @@ use crate::{
 /// How long a user waits for an answer: longer than agents hold a request while nobody leads.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
 
-/// Between two requests of one user.
+/// Between two requests of one user, in runs that are short.
 const THINK_MS: (u64, u64) = (20, 120);
 
-/// The jobs that users quarrel about.
+/// Requests of one user in a whole run, about: in a long one users think for longer, so that what they did can still be
+/// judged, and the lists of the region still be read each second.
+const REQUESTS_MAX: u64 = 15_000;
+
+/// The jobs that users quarrel about at a time.
 const SHARED_JOBS: u32 = 4;
+
+/// They quarrel about other ones after this long: what became of requests without an answer makes long histories of one job
+/// too hard to judge.
+const QUARREL_MS: u64 = 30_000;
+
+/// New jobs that are kept; older ones are looked for once more and removed.
+const NEW_JOBS_MAX: usize = 1_000;
 
 /// The key under which a specification carries its marker.
 const MARKER: &str = "marker";
@@ -69,12 +81,14 @@ pub struct Users {
 impl Users {
     /// Lets them begin: one who only writes new jobs, some who quarrel about the same, one for each agent who waits.
     #[must_use]
-    pub fn start(cluster: &Arc<Cluster>, seed: u64, quarrelling: u32) -> Self {
+    pub fn start(cluster: &Arc<Cluster>, seed: u64, quarrelling: u32, length: Duration) -> Self {
         let notes = Arc::new(Notes::default());
+        let least = u64::try_from(length.as_millis()).expect("runs are bounded") / REQUESTS_MAX;
+        let think_ms = (THINK_MS.0.max(least / 2), THINK_MS.1.max(least + least / 2));
         let mut threads = Vec::new();
         let mut add = |number: u32, work: fn(&mut User)| {
             let rng = SmallRng::seed_from_u64(seed ^ (u64::from(number) << 32));
-            let mut user = User { number, cluster: cluster.clone(), notes: notes.clone(), rng };
+            let mut user = User { number, cluster: cluster.clone(), notes: notes.clone(), rng, think_ms };
             threads.push(clock::beside(move || work(&mut user)));
         };
         add(0, User::write_on);
@@ -111,7 +125,8 @@ impl Users {
 pub fn read_all(cluster: &Arc<Cluster>, through: Agent, operations: &[Operation]) -> Vec<Operation> {
     let notes = Arc::new(Notes::default());
     let rng = SmallRng::seed_from_u64(0);
-    let user = User { number: u32::MAX, cluster: cluster.clone(), notes: notes.clone(), rng };
+    let (cluster, notes_of) = (cluster.clone(), notes.clone());
+    let user = User { number: u32::MAX, cluster, notes: notes_of, rng, think_ms: THINK_MS };
     let keys: std::collections::BTreeSet<&JobKey> =
         operations.iter().map(|operation| &operation.key).collect();
     for key in keys {
@@ -125,6 +140,7 @@ struct User {
     cluster: Arc<Cluster>,
     notes: Arc<Notes>,
     rng: SmallRng,
+    think_ms: (u64, u64),
 }
 
 impl User {
@@ -133,7 +149,7 @@ impl User {
     }
 
     fn think(&mut self) {
-        clock::pass(Duration::from_millis(self.rng.random_range(THINK_MS.0..=THINK_MS.1)));
+        clock::pass(Duration::from_millis(self.rng.random_range(self.think_ms.0..=self.think_ms.1)));
     }
 
     fn now_ms(&self) -> u64 {
@@ -149,6 +165,7 @@ impl User {
     fn write_on(&mut self) {
         let clients: Vec<Agent> = self.cluster.layout.clients().collect();
         let (mut number, mut turn) = (0_u64, 0_usize);
+        let mut kept: VecDeque<JobKey> = VecDeque::new();
         while !self.is_over() {
             let (start_ms, mut tries) = (self.now_ms(), 0);
             while !self.is_over() {
@@ -158,11 +175,19 @@ impl User {
                 // A try that fails may have happened all the same, so that the next one is another job.
                 let key = JobKey::new("default", format!("new-{number}"));
                 let action = self.register(None);
-                if self.act(clients[turn % clients.len()], &key, action) {
+                if self.act(clients[turn % clients.len()], &key, action).is_done() {
                     lock(&self.notes.writes).push(Write { start_ms, end_ms: self.now_ms(), tries });
+                    kept.push_back(key);
                     break;
                 }
                 clock::pass(Duration::from_millis(10));
+            }
+            if kept.len() > NEW_JOBS_MAX
+                && let Some(oldest) = kept.pop_front()
+            {
+                // The history of the job tells whether it was still there.
+                self.act(clients[turn % clients.len()], &oldest, Action::Read);
+                self.act(clients[turn % clients.len()], &oldest, Action::Deregister { purge: true });
             }
             self.think();
         }
@@ -170,20 +195,27 @@ impl User {
 
     /// Writes and reads the same few jobs as others do.
     fn quarrel(&mut self) {
-        let mut known_index = 0;
+        let mut known: BTreeMap<JobKey, u64> = BTreeMap::new();
+        let mut known_of = 0;
         while !self.is_over() {
-            let key = JobKey::new("default", format!("shared-{}", self.rng.random_range(0..SHARED_JOBS)));
+            let time = self.now_ms() / QUARREL_MS;
+            if mem::replace(&mut known_of, time) != time {
+                known.clear();
+            }
+            let job = self.rng.random_range(0..SHARED_JOBS);
+            let key = JobKey::new("default", format!("shared-{time}-{job}"));
             let agent = self.any_agent();
+            let index = known.get(&key).copied().unwrap_or(0);
             let action = match self.rng.random_range(0..10) {
                 0..=1 => self.register(None),
-                2..=4 => self.register(Some(known_index)),
+                2..=4 => self.register(Some(index)),
                 5 => Action::Deregister { purge: self.rng.random_bool(0.5) },
                 6 => Action::Scale { count: 0 },
                 _ => Action::Read,
             };
-            self.act(agent, &key, action);
-            if matches!(action, Action::Read) {
-                known_index = self.last_index(&key).unwrap_or(0);
+            let outcome = self.act(agent, &key, action);
+            if let (Action::Read, Outcome::Done(reply)) = (action, outcome) {
+                known.insert(key, reply.seen.map_or(0, |seen| seen.job_index));
             }
             self.think();
         }
@@ -192,17 +224,6 @@ impl User {
     fn register(&self, check_index: Option<u64>) -> Action {
         let marker = self.notes.markers.fetch_add(1, Ordering::Relaxed) + 1;
         Action::Register { marker, count: 0, check_index }
-    }
-
-    /// The index of a job as this user last read it.
-    fn last_index(&self, key: &JobKey) -> Option<u64> {
-        let operations = lock(&self.notes.operations);
-        let mine = operations.iter().rev().filter(|one| one.user == self.number && one.key == *key);
-        let read = mine.into_iter().find_map(|one| match &one.outcome {
-            Outcome::Done(reply) if one.action == Action::Read => Some(reply.seen),
-            _ => None,
-        });
-        read.flatten().map(|seen| seen.job_index)
     }
 
     /// Waits for changes through one agent, again and again.
@@ -224,17 +245,16 @@ impl User {
         }
     }
 
-    /// Does one thing and notes it; tells whether it was done.
-    fn act(&self, agent: Agent, key: &JobKey, action: Action) -> bool {
+    /// Does one thing, notes it, and tells what came of it.
+    fn act(&self, agent: Agent, key: &JobKey, action: Action) -> Outcome {
         let (method, path, body) = request_of(key, action);
         let start = self.cluster.began.elapsed();
         let answer = http::request(self.cluster.address(agent), method, &path, body.as_ref(), ANSWER_MAX);
         let end = self.cluster.began.elapsed();
         let outcome = outcome_of(action, answer);
-        let done = matches!(outcome, Outcome::Done(_));
-        let operation = Operation { user: self.number, key: key.clone(), action, start, end, outcome };
-        lock(&self.notes.operations).push(operation);
-        done
+        let (key, told) = (key.clone(), outcome.clone());
+        lock(&self.notes.operations).push(Operation { user: self.number, key, action, start, end, outcome });
+        told
     }
 }
 

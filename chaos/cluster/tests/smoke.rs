@@ -74,4 +74,8 @@ fn faults_that_are_not_there_are_named() {
     let ended = command.args(["run", "--faults", "kill,meteor"]).output().expect("the program starts");
     assert_eq!(ended.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("meteor"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wayfarer-chaos"));
+    let ended =
+        command.args(["run", "--faults", "cut", "--kills", "9"]).output().expect("the program starts");
+    assert_eq!(ended.status.code(), Some(2), "kills are no cuts");
 }
