@@ -60,12 +60,20 @@ impl Blocked {
             self.remember(&classes, changes.index);
             self.wake(now, &mut out, |eval| classes.iter().any(|class| may_help(eval, class)));
         }
+        // What ends comes first: rows come in any order, and one that a plan cancels for another must not keep that one out.
         for row in &changes.rows {
             let ChangedRow::Eval { before, after } = row else { continue };
             match after {
-                Some(eval) if eval.status == EvalStatus::Blocked => self.block(eval, now, &mut out),
+                Some(eval) if eval.status == EvalStatus::Blocked => {}
                 Some(eval) => self.forget(eval.id),
                 None => before.iter().for_each(|eval| self.forget(eval.id)),
+            }
+        }
+        for row in &changes.rows {
+            if let ChangedRow::Eval { after: Some(eval), .. } = row
+                && eval.status == EvalStatus::Blocked
+            {
+                self.block(eval, now, &mut out);
             }
         }
         out
@@ -205,8 +213,9 @@ fn got_room(before: Option<&Node>, after: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Clock, Region, job};
+    use crate::fixture::{Clock, Region, job, key};
     use model::ClientStatus;
+    use protocol::Command;
 
     #[test]
     fn room_on_a_class_that_would_do_wakes_and_on_others_does_not() {
@@ -263,6 +272,36 @@ mod tests {
             [(first, EvalStatus::Canceled)]
         );
         assert_eq!(blocked.len(), 1);
+    }
+
+    /// One that tried again waits on under its own id, and its plan cancels the later one that was made meanwhile.
+    #[test]
+    fn one_that_waits_on_and_the_one_that_its_plan_cancels_do_not_end_each_other() {
+        for first_row in [0, 1] {
+            let (mut region, mut clock) = (Region::with_nodes(1), Clock::default());
+            region.register(job("web", "service", 50));
+            let (mut blocked, _) = Blocked::new(region.state(), &clock.moment());
+            let earlier = region.add_blocked_eval("web", &[]);
+            blocked.applied(region.state(), region.last_changes(), &clock.moment());
+            let with_status = |region: &Region, id: EvalId, status: EvalStatus| Evaluation {
+                status,
+                ..Evaluation::clone(region.state().eval(id).expect("it is there"))
+            };
+            let tries = with_status(&region, earlier, EvalStatus::Pending);
+            region.apply(Command::UpsertEvals { evals: vec![tries] });
+            blocked.applied(region.state(), region.last_changes(), &clock.moment());
+            let later = region.add_blocked_eval("web", &[]);
+            blocked.applied(region.state(), region.last_changes(), &clock.moment());
+            let mut evals = vec![
+                with_status(&region, later, EvalStatus::Canceled),
+                with_status(&region, earlier, EvalStatus::Blocked),
+            ];
+            evals.swap(0, first_row);
+            region.apply(Command::UpsertEvals { evals });
+            let out = blocked.applied(region.state(), region.last_changes(), &clock.moment());
+            assert_eq!(out, []);
+            assert_eq!(blocked.of_job(&key("web")).map(|eval| eval.id), Some(earlier));
+        }
     }
 
     #[test]
