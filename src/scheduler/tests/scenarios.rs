@@ -28,6 +28,13 @@ fn with_env(id: &str, count: u32, value: &str) -> serde_json::Value {
     document(id, "service", count, |job| job["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": value}))
 }
 
+/// A job whose changes are tried with so many canaries first.
+fn with_canaries(count: u32, canaries: u32, value: &str) -> serde_json::Value {
+    let mut job = with_env("can", count, value);
+    job["TaskGroups"][0]["Update"]["Canary"] = json!(canaries);
+    job
+}
+
 #[test]
 fn rolling_update() {
     let mut region = Region::nodes(4);
@@ -66,14 +73,9 @@ fn in_place_update() {
 #[test]
 fn canary_promote() {
     let mut region = Region::nodes(4);
-    let job = |value: &str| {
-        let mut job = with_env("can", 2, value);
-        job["TaskGroups"][0]["Update"]["Canary"] = json!(1);
-        job
-    };
-    region.register(&job("0"));
+    region.register(&with_canaries(2, 1, "0"));
     region.settle();
-    region.register(&job("1"));
+    region.register(&with_canaries(2, 1, "1"));
     region.settle();
     assert_eq!(region.live("can").len(), 3, "running before promotion");
     let deployment = region.deployment("can");
@@ -105,14 +107,9 @@ fn canary_promote() {
 fn a_canary_that_goes_is_replaced_once() {
     for way in ["failed", "moved", "lost"] {
         let mut region = Region::nodes(5);
-        let job = |value: &str| {
-            let mut job = with_env("can", 3, value);
-            job["TaskGroups"][0]["Update"]["Canary"] = json!(2);
-            job
-        };
-        region.register(&job("0"));
+        region.register(&with_canaries(3, 2, "0"));
         region.settle();
-        region.register(&job("1"));
+        region.register(&with_canaries(3, 2, "1"));
         region.settle();
         let canary = region.deployment("can").groups["g"].placed_canaries[0];
         let alloc = region.snapshot().alloc(canary).expect("it is placed").clone();
@@ -135,6 +132,53 @@ fn a_canary_that_goes_is_replaced_once() {
         assert_eq!((live.len(), canaries), (5, 3), "{way}: {rows:#?}");
         assert!(live.iter().all(|alloc| alloc.id != canary), "{way}: {rows:#?}");
     }
+}
+
+/// While canaries wait, what is lost beside them comes back when there is room, in its own version, and so does a canary.
+#[test]
+fn what_is_lost_beside_canaries_without_room_comes_back_with_the_room() {
+    let mut region = Region::nodes(2);
+    let large = |value: &str| {
+        let mut job = with_canaries(3, 1, value);
+        job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] = json!(2_000);
+        job
+    };
+    region.register(&large("0"));
+    region.settle();
+    region.register(&large("1"));
+    region.settle();
+    assert_eq!(region.live("can").len(), 4, "both nodes are full");
+    region.node_status(0, NodeStatus::Down);
+    region.settle();
+    assert_eq!(region.live("can").len(), 2);
+    region.node_status(0, NodeStatus::Ready);
+    region.unblock();
+    region.settle();
+    let (live, rows) = (region.live("can"), region.rows("can"));
+    let canaries = live.iter().filter(|alloc| alloc.job.version == 1).count();
+    assert_eq!((live.len(), canaries), (4, 1), "{rows:#?}");
+}
+
+/// Where everything was gone before the first canary found room, there is nothing to try a change beside.
+#[test]
+fn canaries_of_which_nothing_is_left_to_stand_beside_are_given_up() {
+    let mut region = Region::nodes(2);
+    region.register(&with_canaries(2, 1, "0"));
+    region.settle();
+    (0..2).for_each(|at| region.eligible(at, false));
+    region.register(&with_canaries(2, 1, "1"));
+    region.settle();
+    assert_eq!(region.deployment("can").groups["g"].desired_canaries, 1, "it waits for room");
+    let ended: Vec<_> = region.live("can");
+    let updates = ended.iter().map(|alloc| region.update(alloc, ClientStatus::Complete, None)).collect();
+    let now = region.now;
+    region.apply(&Command::UpdateAllocs { updates, evals: Vec::new(), now });
+    (0..2).for_each(|at| region.eligible(at, true));
+    region.unblock();
+    region.settle();
+    let (live, rows) = (region.live("can"), region.rows("can"));
+    assert!(live.len() == 2 && live.iter().all(|alloc| alloc.job.version == 1), "{rows:#?}");
+    assert_eq!(counts(&region.deployment("can")), (2, 0, 2, 2, 0, false));
 }
 
 #[test]
@@ -281,6 +325,35 @@ fn system_job_follows_nodes() {
     region.stop("sys", false);
     region.settle();
     assert_eq!(region.live("sys").len(), 0);
+}
+
+/// What was just replaced on a node that takes no more work still counts as under way.
+#[test]
+fn a_system_update_waits_for_one_on_a_node_that_was_closed() {
+    let mut region = Region::nodes(3);
+    let version = |value: &str| {
+        document("sys", "system", 1, |job| job["TaskGroups"][0]["Tasks"][0]["Env"] = json!({"V": value}))
+    };
+    region.register(&version("0"));
+    region.settle();
+    region.register(&version("1"));
+    region.schedule();
+    let under_way = |region: &Region| {
+        let snapshot = region.snapshot();
+        snapshot
+            .allocs()
+            .filter(|alloc| alloc.job.version == 1)
+            .map(|alloc| alloc.node_id)
+            .collect::<Vec<_>>()
+    };
+    let [first] = under_way(&region)[..] else { panic!("one at a time") };
+    let at = (0..3).find(|at| region.node_id(*at) == first).expect("it is one of ours");
+    region.eligible(at, false);
+    region.enqueue("sys", EvalTrigger::NodeUpdate);
+    region.schedule();
+    assert_eq!(under_way(&region), [first], "the first is not known to be healthy");
+    region.settle();
+    assert_eq!(under_way(&region).len(), 3);
 }
 
 #[test]

@@ -41,6 +41,8 @@ struct Counted {
     kept: Allocs,
     migrating: Allocs,
     lost: Allocs,
+    /// Ended while the deployment held the group back, and had no room for what was to come after them.
+    owed: Allocs,
     replace_now: Allocs,
     canaries: Allocs,
 }
@@ -62,6 +64,7 @@ impl<'s, 'a> Group<'s, 'a> {
     pub(super) fn reconcile(mut self, all: Allocs, followups: &mut Vec<Evaluation>) -> GroupChanges {
         let had_running = all.iter().any(|alloc| is_current(alloc, self.job));
         let all = self.drop_old_canaries(all);
+        let owed = self.owed(&all);
         let mut by_node = ByNode::sort(self.scene, self.group, all);
         let came_back = std::mem::take(&mut by_node.reconnecting);
         let stay =
@@ -80,10 +83,12 @@ impl<'s, 'a> Group<'s, 'a> {
             kept: fates.kept,
             migrating: by_node.migrating,
             lost: by_node.lost,
+            owed,
             replace_now: fates.replace_now,
         };
         self.stop_surplus(&mut counted);
         let destructive = self.sort_updates(&mut counted);
+        self.give_up_canaries(&counted, &destructive);
         self.place_canaries(&counted, &destructive);
         let limit = self.limit(&counted, &destructive);
         self.place_missing(&counted, &destructive, limit);
@@ -122,6 +127,33 @@ impl<'s, 'a> Group<'s, 'a> {
             stopped.insert(alloc.id);
         }
         without(all, &stopped)
+    }
+
+    /// Finds what was lost or had to move while the deployment held the group back and was not followed by anything, for there
+    /// was no room. Nothing else would ever ask for it: what is merely missing waits for the deployment.
+    fn owed(&self, all: &[Arc<Allocation>]) -> Allocs {
+        let Some(current) = self.rollout.current.as_ref().filter(|_| !self.is_ready()) else {
+            return Vec::new();
+        };
+        let is_owed = |alloc: &&Arc<Allocation>| {
+            let extra = alloc.extra();
+            let why = &alloc.desired_description;
+            let old_canary = extra.health.is_some_and(|health| health.canary) && !self.rollout.has(alloc);
+            alloc.server_terminal()
+                && (*why == texts::LOST || *why == texts::MIGRATING)
+                && extra.next.is_none()
+                && extra.transition.migrate_disable_placement != Some(true)
+                && alloc.job.create_index == self.job.create_index
+                && alloc.modify_index >= current.create_index
+                && !old_canary
+        };
+        all.iter().filter(is_owed).cloned().collect()
+    }
+
+    /// Tells whether the deployment lets the group get what it merely misses.
+    fn is_ready(&self) -> bool {
+        let held_back = self.is_canarying() && !mutants::on!("canaries-do-not-hold-back");
+        !self.rollout.is_paused() && !self.rollout.is_failed() && !held_back
     }
 
     fn canaries(&self, kept: &[Arc<Allocation>]) -> Allocs {
@@ -254,6 +286,23 @@ impl<'s, 'a> Group<'s, 'a> {
         destructive
     }
 
+    /// Tells whether an allocation would have to be replaced to be of this version.
+    fn is_outdated(&self, alloc: &Allocation) -> bool {
+        !is_current(alloc, self.job)
+            && needs_replacement((&alloc.job, alloc.task_group()), (self.job, self.group))
+    }
+
+    /// Asks for no canaries any more where none was ever placed and nothing is left that they would have stood beside.
+    fn give_up_canaries(&mut self, counted: &Counted, destructive: &[Arc<Allocation>]) {
+        let Some(strategy) = self.strategy.filter(|_| self.is_canarying()) else { return };
+        let elsewhere = || [&counted.migrating, &counted.lost, &counted.owed].into_iter().flatten();
+        let tried = counted.replace_now.iter().chain(elsewhere()).any(|alloc| self.is_aside(alloc));
+        let beside = !destructive.is_empty() || elsewhere().any(|alloc| self.is_outdated(alloc));
+        if counted.canaries.is_empty() && !tried && !beside {
+            self.rollout.want_canaries(self.group, strategy, self.group.count, 0);
+        }
+    }
+
     fn place_canaries(&mut self, counted: &Counted, destructive: &[Arc<Allocation>]) {
         let Some(strategy) = self.strategy else { return };
         let promoted = self.rollout.group(&self.group.name).is_some_and(|group| group.promoted);
@@ -262,10 +311,8 @@ impl<'s, 'a> Group<'s, 'a> {
         let replaced = replaced.filter(|alloc| self.is_aside(alloc)).count();
         let missing = (strategy.canary as usize).saturating_sub(counted.canaries.len() + replaced);
         // What moves or is lost meanwhile comes back in its old version, and waits for canaries like the others.
-        let elsewhere = counted.migrating.iter().chain(&counted.lost).filter(|alloc| {
-            !is_current(alloc, self.job)
-                && needs_replacement((&alloc.job, alloc.task_group()), (self.job, self.group))
-        });
+        let elsewhere = [&counted.migrating, &counted.lost, &counted.owed].into_iter().flatten();
+        let elsewhere = elsewhere.filter(|alloc| self.is_outdated(alloc));
         let outdated: Vec<u32> = destructive.iter().chain(elsewhere).map(|alloc| alloc.index).collect();
         if outdated.is_empty()
             || missing == 0
@@ -288,7 +335,7 @@ impl<'s, 'a> Group<'s, 'a> {
     }
 
     fn names(&self, counted: &Counted) -> Names {
-        let all = [&counted.kept, &counted.migrating, &counted.replace_now, &counted.lost];
+        let all = [&counted.kept, &counted.migrating, &counted.replace_now, &counted.lost, &counted.owed];
         let planned = self.changes.wants.iter().filter(|want| !want.canary).map(|want| want.index);
         Names::of(all.into_iter().flatten().map(|alloc| alloc.index).chain(planned))
     }
@@ -304,8 +351,7 @@ impl<'s, 'a> Group<'s, 'a> {
         } else {
             strategy.max_parallel as usize + usize::from(mutants::on!("rollout-one-more"))
         };
-        let held_back = self.is_canarying() && !mutants::on!("canaries-do-not-hold-back");
-        if self.rollout.is_paused() || self.rollout.is_failed() || held_back {
+        if !self.is_ready() {
             return 0;
         }
         if self.rollout.current.is_none() {
@@ -322,8 +368,7 @@ impl<'s, 'a> Group<'s, 'a> {
 
     /// Asks for what is missing and for replacements, as far as the deployment lets it.
     fn place_missing(&mut self, counted: &Counted, destructive: &[Arc<Allocation>], mut limit: usize) {
-        let held_back = self.is_canarying() && !mutants::on!("canaries-do-not-hold-back");
-        let ready = !self.rollout.is_paused() && !self.rollout.is_failed() && !held_back;
+        let ready = self.is_ready();
         let mut missing = 0;
         // Replacements of what went out of reach are asked for already.
         let asked = self.changes.wants.iter().filter(|want| !want.canary).count();
@@ -340,7 +385,7 @@ impl<'s, 'a> Group<'s, 'a> {
         let replaced = counted.migrating.iter().chain(&counted.replace_now);
         let mut have = counted.kept.len() + replaced.filter(of_count).count() + asked;
         let count = self.group.count as usize + usize::from(mutants::on!("reconcile-one-too-many"));
-        let lost: Vec<_> = counted.lost.iter().filter(of_count).collect();
+        let lost: Vec<_> = counted.lost.iter().chain(&counted.owed).filter(of_count).collect();
         for alloc in lost.into_iter().take(count.saturating_sub(have)) {
             self.changes.wants.push(self.replacement(alloc));
             have += 1;

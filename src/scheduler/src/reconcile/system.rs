@@ -52,7 +52,9 @@ pub(super) fn reconcile(
     }
     // The rest is on nodes that the group does not belong on, or not any more.
     for alloc in on_node.into_values().flatten().filter(|alloc| !alloc.terminal()) {
-        leave(scene, job, group, alloc, &mut changes);
+        if let Some(stays) = leave(scene, (job, group), alloc, &mut changes) {
+            part.push(stays);
+        }
     }
     let wanted = u32::try_from(eligible.len()).unwrap_or(u32::MAX);
     roll(scene, group, rollout, &mut changes, destructive, &part);
@@ -142,14 +144,14 @@ fn sort_one(
     }
 }
 
-/// Decides about an allocation on a node that is not among those that the group belongs on.
+/// Decides about an allocation on a node that is not among those that the group belongs on. Returns one that stays and whose
+/// health is still to be waited for.
 fn leave(
     scene: &mut Scene<'_>,
-    job: &Job,
-    group: &TaskGroup,
+    (job, group): (&Job, &TaskGroup),
     alloc: Arc<Allocation>,
     changes: &mut GroupChanges,
-) {
+) -> Option<Arc<Allocation>> {
     let node = scene.snapshot.node(alloc.node_id);
     let status = node.map(|node| node.status);
     let stopped = match (node, status) {
@@ -166,8 +168,12 @@ fn leave(
         Some(stop) => {
             changes.stops.push(stop);
             changes.desired.stop += 1;
+            None
         }
-        None => changes.desired.ignore += 1,
+        None => {
+            changes.desired.ignore += 1;
+            (status != Some(NodeStatus::Disconnected) && is_current(&alloc, job)).then_some(alloc)
+        }
     }
 }
 
