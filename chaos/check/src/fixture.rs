@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use model::{
-    AllocId, ClientStatus, DesiredStatus, EvalId, EvalStatus, Job, JobKey, JobSpec, JobStatus, JobType,
-    NodeId, NodeStatus, Text, Timestamp,
+    AllocId, ClientStatus, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, DesiredStatus,
+    EvalId, EvalStatus, Job, JobKey, JobSpec, JobStatus, JobType, NodeId, NodeStatus, Text, Timestamp,
 };
 use serde_json::{Value, json};
 
 use crate::{
     AgentView, AllocRow, EvalRow, GroupRow, History, Holding, JobRow, LogPoint, NodeRow, NodeView,
     Observation, Phase, Property, RaftView, Role, Rows, RunningTask, ServerView, Story,
+    property::{LookedAt, ask},
 };
 
 pub(crate) fn seconds(seconds: u64) -> Duration {
@@ -70,6 +71,7 @@ pub(crate) fn rows() -> Rows {
         stopped: false,
         template: false,
         version: 0,
+        create_index: 10,
         job_index: 10,
         rollout_failed: false,
         groups: BTreeMap::from([("web".into(), group)]),
@@ -171,6 +173,26 @@ pub(crate) fn rows_of(group: &Value) -> Rows {
     rows
 }
 
+/// The deployment of the job's next version with this progress of its one group.
+pub(crate) fn deployment(group: DeploymentGroup) -> Deployment {
+    Deployment {
+        id: DeploymentId::from_random(9),
+        job: key(),
+        job_version: 1,
+        job_modify_index: 16,
+        job_spec_modify_index: 16,
+        job_create_index: 10,
+        eval_priority: 50,
+        groups: BTreeMap::from([("web".into(), group)]),
+        status: DeploymentStatus::Running,
+        status_description: Text::default(),
+        create_index: 17,
+        modify_index: 17,
+        create_time: Timestamp::ZERO,
+        modify_time: Timestamp::ZERO,
+    }
+}
+
 pub(crate) fn task(alloc: u128, launch: &str) -> RunningTask {
     RunningTask { alloc: alloc_id(alloc), task: "main".into(), launch: launch.into() }
 }
@@ -204,24 +226,26 @@ pub(crate) fn change(seen: &mut Observation, change: impl FnOnce(&mut Rows)) {
 
 /// Steps a property through observations, all of which it has to accept.
 pub(crate) fn holds<P: Property + Default>(seen: &[Observation]) -> P {
-    let mut property = P::default();
+    hold(seen).0
+}
+
+fn hold<P: Property + Default>(seen: &[Observation]) -> (P, LookedAt) {
+    let (mut property, mut looked_at) = (P::default(), LookedAt::default());
     for each in seen {
-        assert_eq!(property.step(each), Ok(()));
+        assert_eq!(ask(&mut property, each, looked_at.news(each)), Ok(()));
     }
-    property
+    (property, looked_at)
 }
 
 /// Steps a property through observations of which it has to accept all but the last. Returns what it says of that one.
 pub(crate) fn breaks<P: Property + Default>(seen: &[Observation]) -> String {
     let (last, before) = seen.split_last().expect("there is something to look at");
-    let mut property: P = holds(before);
-    property.step(last).expect_err("the last observation is broken")
+    let (mut property, mut looked_at) = hold::<P>(before);
+    ask(&mut property, last, looked_at.news(last)).expect_err("the last observation is broken")
 }
 
 pub(crate) fn end<P: Property + Default>(seen: &Observation) -> Result<(), String> {
-    let mut property = P::default();
-    property.step(seen).expect("nothing is broken before the end");
-    property.end(seen, &History::default())
+    holds::<P>(std::slice::from_ref(seen)).end(seen, &History::default())
 }
 
 pub(crate) fn names<const N: usize>(names: [&str; N]) -> std::collections::BTreeSet<Text> {

@@ -1,6 +1,6 @@
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{History, Observation, all, observation::Moment};
+use crate::{History, Observation, Rows, all, observation::Moment};
 
 /// A property does not hold.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -31,6 +31,17 @@ pub trait Property: Send {
         Ok(())
     }
 
+    /// Looks at the newest state, once for each index that is seen of it: what asks nothing but the rows belongs here. Comes
+    /// after [`Property::step`] of the same observation.
+    ///
+    /// # Errors
+    ///
+    /// What does not hold.
+    fn changed(&mut self, seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
+        let _unused = (seen, rows);
+        Ok(())
+    }
+
     /// Looks at the cluster after everything had time to heal, and at all that users did. May be asked again and again
     /// until it holds or the time is over, so it changes nothing.
     ///
@@ -43,9 +54,35 @@ pub trait Property: Send {
     }
 }
 
+/// Up to which index the state was looked at.
+#[derive(Debug, Default)]
+pub(crate) struct LookedAt {
+    index: Option<u64>,
+}
+
+impl LookedAt {
+    /// Returns the newest rows when they are later than all that were looked at.
+    pub(crate) fn news<'a>(&mut self, seen: &'a Observation) -> Option<&'a Arc<Rows>> {
+        let rows = seen.newest_rows().filter(|rows| self.index.is_none_or(|index| rows.index > index))?;
+        self.index = Some(rows.index);
+        Some(rows)
+    }
+}
+
+/// Asks a property about one more observation, and about the rows in it when they are news.
+pub(crate) fn ask(
+    property: &mut (impl Property + ?Sized),
+    seen: &Observation,
+    news: Option<&Arc<Rows>>,
+) -> Result<(), String> {
+    property.step(seen)?;
+    news.map_or(Ok(()), |rows| property.changed(seen, rows))
+}
+
 /// Every property together, with counts of how often each was looked at.
 pub struct Checker {
     properties: Vec<Box<dyn Property>>,
+    looked_at: LookedAt,
     checks: BTreeMap<&'static str, u64>,
 }
 
@@ -64,16 +101,17 @@ impl Default for Checker {
 impl Checker {
     /// Follows a run with these properties; [`Checker::default`] takes those of [`all`].
     pub fn new(properties: Vec<Box<dyn Property>>) -> Self {
-        Self { properties, checks: BTreeMap::new() }
+        Self { properties, looked_at: LookedAt::default(), checks: BTreeMap::new() }
     }
 
     /// Looks at one more observation and lists what does not hold.
     pub fn step(&mut self, seen: &Observation) -> Vec<Violation> {
         let mut found = Vec::new();
+        let news = self.looked_at.news(seen);
         for property in &mut self.properties {
             let name = property.name();
             *self.checks.entry(name).or_default() += 1;
-            if let Err(what) = property.step(seen) {
+            if let Err(what) = ask(property.as_mut(), seen, news) {
                 found.push(Violation { property: name, at: seen.at, what });
             }
         }

@@ -27,18 +27,12 @@ impl Property for DrainsInTurn {
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
         let Some(rows) = seen.newest_rows() else { return Ok(()) };
-        drains_end(seen, rows)?;
-        let Some(before) = &self.before else {
-            self.before = Some(rows.clone());
-            return Ok(());
-        };
-        if before.index >= rows.index {
-            return Ok(());
-        }
-        let step = Step { before, rows, wall: seen.wall, by_hand: &seen.stopped_by_hand };
-        let checked = step.check();
-        self.before = Some(rows.clone());
-        checked
+        drains_end(seen, rows)
+    }
+
+    fn changed(&mut self, seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
+        let Some(before) = self.before.replace(rows.clone()) else { return Ok(()) };
+        Step { before: &before, rows, wall: seen.wall, by_hand: &seen.stopped_by_hand }.check()
     }
 }
 

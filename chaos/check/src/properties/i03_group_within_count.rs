@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use model::{AllocId, ClientStatus, JobKey, JobType, NodeId, NodeStatus, Text};
 
@@ -12,7 +12,6 @@ const EXCESS_GRACE: Duration = Duration::from_secs(10);
 /// beyond it is stopped. A system job has one on a node.
 #[derive(Default)]
 pub struct GroupWithinCount {
-    looked_at: Option<u64>,
     /// Since when a group has too many, nothing of its job being undecided.
     excess: BTreeMap<(JobKey, Text), Moment>,
 }
@@ -25,11 +24,6 @@ impl Property for GroupWithinCount {
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
         let Some(rows) = seen.newest_rows() else { return Ok(()) };
         let groups = wanted(rows);
-        if self.looked_at != Some(rows.index) {
-            self.looked_at = Some(rows.index);
-            groups.iter().try_for_each(|(name, allocs)| placed_beyond(rows, name, allocs))?;
-            groups.values().try_for_each(|allocs| two_on_a_node(allocs))?;
-        }
         let too_many = groups.iter().filter(|((key, group), allocs)| {
             let most = most(rows, key, group);
             most.is_some_and(|most| allocs.len() > most) && !rows.undecided(key)
@@ -46,6 +40,12 @@ impl Property for GroupWithinCount {
             }
         }
         Ok(())
+    }
+
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
+        let groups = wanted(rows);
+        groups.iter().try_for_each(|(name, allocs)| placed_beyond(rows, name, allocs))?;
+        groups.values().try_for_each(|allocs| two_on_a_node(allocs))
     }
 }
 

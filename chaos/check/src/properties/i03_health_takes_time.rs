@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use model::JobType;
 
-use crate::{AllocRow, Observation, Property};
+use crate::{AllocRow, Observation, Property, Rows};
 
 /// Clocks that are right still differ by what a message takes.
 const TOLERANCE: Duration = Duration::from_millis(100);
@@ -10,7 +10,6 @@ const TOLERANCE: Duration = Duration::from_millis(100);
 /// An allocation does not count as healthy before it can have run for as long as its group asks for.
 #[derive(Default)]
 pub struct HealthTakesTime {
-    looked_at: Option<u64>,
     /// Clocks were wrong at some time: times in the rows say nothing.
     clocks_were_off: bool,
 }
@@ -22,11 +21,13 @@ impl Property for HealthTakesTime {
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
         self.clocks_were_off |= seen.wall.is_none();
-        let Some(rows) = seen.newest_rows().filter(|_| !self.clocks_were_off) else { return Ok(()) };
-        if self.looked_at == Some(rows.index) {
+        Ok(())
+    }
+
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
+        if self.clocks_were_off {
             return Ok(());
         }
-        self.looked_at = Some(rows.index);
         for (id, row) in rows.allocs.iter().filter(|(_, row)| row.story.healthy == Some(true)) {
             let Some(least) = least(row).filter(|_| row.kind == JobType::Service) else { continue };
             let took = row.story.healthy_at.since(row.story.placed_at);

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use model::{AllocId, ClientStatus, DesiredStatus};
 
@@ -12,7 +12,6 @@ const SOONER_MAX: Duration = Duration::from_millis(6_500);
 /// unless its node was out of reach. One that failed is replaced no sooner and no more often than its policy allows.
 #[derive(Default)]
 pub struct ReplacedOnce {
-    looked_at: Option<u64>,
     /// Clocks were wrong at some time: times in the rows say nothing.
     clocks_were_off: bool,
 }
@@ -24,11 +23,10 @@ impl Property for ReplacedOnce {
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
         self.clocks_were_off |= seen.wall.is_none();
-        let Some(rows) = seen.newest_rows() else { return Ok(()) };
-        if self.looked_at.is_some_and(|index| index >= rows.index) {
-            return Ok(());
-        }
-        self.looked_at = Some(rows.index);
+        Ok(())
+    }
+
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
         let mut successors: BTreeMap<AllocId, AllocId> = BTreeMap::new();
         for (id, row) in &rows.allocs {
             is_given_up(rows, *id, row)?;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{AllocId, ClientStatus, Deployment, DeploymentId, JobType, TaskGroup, Text};
 
@@ -12,7 +12,6 @@ const UPDATING: &str = "alloc is being updated due to job update";
 /// they are healthy.
 #[derive(Default)]
 pub struct UpdatesInTurn {
-    looked_at: Option<u64>,
     /// Groups whose canaries were seen to be taken over.
     promoted: BTreeMap<(DeploymentId, Text), u64>,
 }
@@ -22,12 +21,7 @@ impl Property for UpdatesInTurn {
         "I3 updates go on in turn"
     }
 
-    fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        let Some(rows) = seen.newest_rows() else { return Ok(()) };
-        if self.looked_at.is_some_and(|index| index >= rows.index) {
-            return Ok(());
-        }
-        self.looked_at = Some(rows.index);
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
         rows.allocs.iter().try_for_each(|(id, row)| has_successor(rows, *id, row))?;
         at_most_in_parallel(rows)?;
         at_most_canaries(rows)?;
@@ -80,8 +74,8 @@ fn at_most_in_parallel(rows: &Rows) -> Result<(), String> {
                 row.job, row.group
             ));
         }
-        // What is out of reach is waited for by nobody.
-        if row.wanted() && row.client != ClientStatus::Unknown && row.story.healthy.is_none() {
+        // What is out of reach is waited for by nobody, and may come back beside others.
+        if row.wanted() && !row.was_unknown && row.story.healthy.is_none() {
             let count = under_way.entry((deployment.id, &row.group)).or_default();
             *count += 1;
             if *count > strategy.max_parallel {
@@ -148,38 +142,17 @@ impl UpdatesInTurn {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use model::{DeploymentGroup, DeploymentStatus, DesiredStatus, Timestamp};
+    use model::{DeploymentGroup, DesiredStatus};
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::{alloc, alloc_id, breaks, calm, change, holds, key, rows_of};
-
-    fn deployment() -> Deployment {
-        Deployment {
-            id: DeploymentId::from_random(9),
-            job: key(),
-            job_version: 1,
-            job_modify_index: 16,
-            job_spec_modify_index: 16,
-            job_create_index: 10,
-            eval_priority: 50,
-            groups: BTreeMap::from([("web".into(), DeploymentGroup::default())]),
-            status: DeploymentStatus::Running,
-            status_description: Text::default(),
-            create_index: 17,
-            modify_index: 17,
-            create_time: Timestamp::ZERO,
-            modify_time: Timestamp::ZERO,
-        }
-    }
+    use crate::fixture::{alloc, alloc_id, breaks, calm, change, deployment, holds, rows_of};
 
     /// Allocation 1 gave its place to 11, which is not known to be healthy.
     fn rolling() -> Observation {
         let mut seen = calm(rows_of(&json!({"Update": {"MaxParallel": 1, "Canary": 1}})));
         change(&mut seen, |rows| {
-            let deployment = deployment();
+            let deployment = deployment(DeploymentGroup::default());
             rows.deployments.insert(deployment.id, Arc::new(deployment));
         });
         change(&mut seen, |rows| replace(rows, 1));

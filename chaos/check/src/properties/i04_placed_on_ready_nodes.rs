@@ -1,22 +1,17 @@
-use crate::{Observation, Property};
+use std::sync::Arc;
+
+use crate::{Observation, Property, Rows};
 
 /// Nothing is placed on a node that takes no work: one that is down, out of reach, closed or being emptied.
 #[derive(Default)]
-pub struct PlacedOnReadyNodes {
-    looked_at: Option<u64>,
-}
+pub struct PlacedOnReadyNodes;
 
 impl Property for PlacedOnReadyNodes {
     fn name(&self) -> &'static str {
         "I4 nodes that take no work get none"
     }
 
-    fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        let Some(rows) = seen.newest_rows() else { return Ok(()) };
-        if self.looked_at == Some(rows.index) {
-            return Ok(());
-        }
-        self.looked_at = Some(rows.index);
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
         for (id, row) in &rows.allocs {
             let Some(node) = rows.nodes.get(&row.node) else { continue };
             // The node's record has not changed since, so it was like this when the allocation came.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use model::{Deployment, DeploymentGroup, DeploymentStatus, Timestamp};
 
-use crate::{History, Observation, Property};
+use crate::{History, Observation, Property, rows::waits_for_a_person};
 
 /// A deadline further off is not waited for: many give ten minutes, and a clock that was wrong may have given a year.
 const NEAR: Duration = Duration::from_secs(30);
@@ -32,10 +32,6 @@ impl Property for DeploymentsEnd {
 }
 
 fn must_end(deployment: &Deployment, wall: Timestamp) -> bool {
-    let waits_for_a_person = |group: &DeploymentGroup| {
-        let canaries = group.desired_canaries > 0 && !group.promoted && !group.auto_promote;
-        canaries && group.healthy >= group.desired_canaries
-    };
     let in_reach = |group: &DeploymentGroup| {
         !group.require_progress_by.is_zero() && group.require_progress_by <= wall.after(NEAR)
     };
@@ -46,31 +42,14 @@ fn must_end(deployment: &Deployment, wall: Timestamp) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use model::{DeploymentId, Text};
-
     use super::*;
-    use crate::fixture::{at, calm, change, end, key, rows};
+    use crate::fixture::{at, calm, change, deployment, end, rows};
 
     fn going_on(group: DeploymentGroup) -> Observation {
         let mut seen = calm(rows());
         seen.wall = Some(at(1_000));
         change(&mut seen, |rows| {
-            let deployment = Deployment {
-                id: DeploymentId::from_random(9),
-                job: key(),
-                job_version: 1,
-                job_modify_index: 16,
-                job_spec_modify_index: 16,
-                job_create_index: 10,
-                eval_priority: 50,
-                groups: [("web".into(), group)].into(),
-                status: DeploymentStatus::Running,
-                status_description: Text::default(),
-                create_index: 17,
-                modify_index: 17,
-                create_time: Timestamp::ZERO,
-                modify_time: Timestamp::ZERO,
-            };
+            let deployment = deployment(group);
             rows.deployments.insert(deployment.id, Arc::new(deployment));
         });
         seen

@@ -1,6 +1,6 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{AllocRow, Observation, Property};
+use crate::{AllocRow, Observation, Property, Rows};
 
 /// Policies whose interval is longer than any run: all restarts of an allocation count.
 const INTERVAL_MIN: Duration = Duration::from_secs(600);
@@ -8,7 +8,6 @@ const INTERVAL_MIN: Duration = Duration::from_secs(600);
 /// A task is started again no more often than its policy allows.
 #[derive(Default)]
 pub struct RestartsWithinPolicy {
-    looked_at: Option<u64>,
     /// Clocks were wrong at some time: an interval may have seemed to be over.
     clocks_were_off: bool,
 }
@@ -20,11 +19,13 @@ impl Property for RestartsWithinPolicy {
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
         self.clocks_were_off |= seen.wall.is_none();
-        let Some(rows) = seen.newest_rows().filter(|_| !self.clocks_were_off) else { return Ok(()) };
-        if self.looked_at == Some(rows.index) {
+        Ok(())
+    }
+
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
+        if self.clocks_were_off {
             return Ok(());
         }
-        self.looked_at = Some(rows.index);
         for (id, row) in &rows.allocs {
             if let Some((task, restarts, most)) = too_often(row) {
                 return Err(format!(
