@@ -4,9 +4,9 @@ use std::{
 };
 
 use model::{
-    AllocId, AllocatedResources, AllocatedTask, Allocation, ClientStatus, Deployment, DeploymentId,
-    DeploymentStatus, DesiredStatus, DrainStrategy, EvalId, EvalStatus, Evaluation, Job, JobKey, JobType,
-    LifecycleHook, Node, NodeId, NodeStatus, TaskGroup, Text, Timestamp,
+    AllocId, AllocatedResources, AllocatedTask, Allocation, ClientStatus, Deployment, DeploymentGroup,
+    DeploymentId, DeploymentStatus, DesiredStatus, DrainStrategy, EvalId, EvalStatus, Evaluation, Job,
+    JobKey, JobType, LifecycleHook, Node, NodeId, NodeStatus, TaskGroup, Text, Timestamp,
 };
 use state::State;
 
@@ -70,6 +70,8 @@ pub struct JobRow {
     pub template: bool,
     /// Its version.
     pub version: u64,
+    /// Index of its creation: another one when it was purged and came back.
+    pub create_index: u64,
     /// The index of its specification.
     pub job_index: u64,
     /// The deployment of its version failed: what that has not placed yet waits for a person.
@@ -221,6 +223,19 @@ impl Rows {
         self.evals.values().any(|eval| open(eval) && eval.job == *key)
     }
 
+    /// Finds the deployment of a job's version whose canaries of a group were not taken over yet, and that group's progress.
+    pub fn canaries(&self, key: &JobKey, group: &str) -> Option<(DeploymentId, &DeploymentGroup)> {
+        let version = self.jobs.get(key)?.version;
+        let of_version = self.deployments.values().filter(|deployment| {
+            deployment.job == *key && deployment.job_version == version && deployment.status.is_active()
+        });
+        let mut waiting = of_version.filter_map(|deployment| {
+            let progress = deployment.groups.get(group)?;
+            (progress.desired_canaries > 0 && !progress.promoted).then_some((deployment.id, progress))
+        });
+        waiting.next()
+    }
+
     /// Lists the allocations that hold what they hold on a node: those whose client does not say that they are over.
     pub fn holding_on(&self, node: NodeId) -> BTreeMap<AllocId, &AllocRow> {
         let held = self.allocs.iter().filter(|(_, row)| row.node == node && !row.client.is_terminal());
@@ -264,6 +279,7 @@ impl JobRow {
             stopped: job.stop,
             template: job.is_template(),
             version: job.version,
+            create_index: job.create_index,
             job_index: job.job_modify_index,
             rollout_failed: rollout.is_some_and(|rollout| {
                 rollout.status == DeploymentStatus::Failed && rollout.job_version == job.version
@@ -381,6 +397,12 @@ impl EvalRow {
                 .max(eval.failed_groups.len().try_into().unwrap_or(u32::MAX)),
         }
     }
+}
+
+/// Tells whether enough canaries of a group are healthy, and nobody but a person takes them over.
+pub(crate) fn waits_for_a_person(progress: &DeploymentGroup) -> bool {
+    let canaries = progress.desired_canaries > 0 && !progress.promoted && !progress.auto_promote;
+    canaries && progress.healthy >= progress.desired_canaries
 }
 
 fn in_phase(task: &AllocatedTask, hook: LifecycleHook) -> bool {

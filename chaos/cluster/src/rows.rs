@@ -126,6 +126,7 @@ fn job(row: &Value) -> Option<JobRow> {
         stopped: row["Stop"] == true,
         template: row["Periodic"] == true || row["ParameterizedJob"] == true,
         version: number(&row["Version"]),
+        create_index: number(&row["CreateIndex"]),
         job_index: number(&row["JobModifyIndex"]),
         // The jobs that this program places have no deployments.
         rollout_failed: false,

@@ -14,7 +14,7 @@ usage: chaos-sim --seeds COUNT [--from SEED] [--twice] [--first]   run that many
   --first            begin no further seed after the first that fails
   --minutes COUNT    begin no further seed after so many minutes
   --profile NAME     calm, storm, disk, gossip, reconnect or upgrade; storm unless said
-  --work NAME        usual or demanding: jobs and properties beyond those that every change is held against
+  --work NAME        demanding or usual, which leaves the demanding jobs out; demanding unless said
   --servers COUNT    3 unless said
   --clients COUNT    4 unless said
   --seconds COUNT    how long faults go on, in simulated time; 60 unless said
@@ -82,7 +82,7 @@ impl Command {
         let mut command = Self {
             task: Task::Seed(0),
             profile: Profile::Storm,
-            work: Work::Usual,
+            work: Work::default(),
             size: Size { servers: 3, clients: 4 },
             length: Duration::from_secs(60),
             without: BTreeSet::new(),

@@ -184,11 +184,11 @@ fn demand(kind: Kind, is_broken: bool, group: &mut Value, task: &mut Value) {
         }
         Kind::ByHand => group["Update"] = update(2, 2, false),
         Kind::Fails => {
-            task["Config"] = json!({"run_for": "2s", "exit_code": 1});
+            task["Config"] = json!({"run_for": "1s", "exit_code": 1});
             group["RestartPolicy"] =
                 json!({"Attempts": 1, "Interval": 3_600 * SECOND, "Delay": SECOND, "Mode": "fail"});
             group["ReschedulePolicy"] = json!({
-                "Attempts": 2, "Interval": 3_600 * SECOND, "Delay": 8 * SECOND, "DelayFunction": "constant",
+                "Attempts": 1, "Interval": 3_600 * SECOND, "Delay": 8 * SECOND, "DelayFunction": "constant",
                 "MaxDelay": 0, "Unlimited": false,
             });
         }

@@ -110,10 +110,10 @@ pub struct Size {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Work {
     /// Jobs that run, end, scale, and change one after the other, on machines with room.
-    #[default]
     Usual,
     /// Besides these, jobs with canaries, constraints and policies that give up, on machines that get full, with deployments
-    /// that people promote, hold up and give up; and the properties that know these limits.
+    /// that people promote, hold up and give up.
+    #[default]
     Demanding,
 }
 
@@ -233,7 +233,7 @@ impl Plan {
             profile,
             size,
             users: rng.random_range(2..=4),
-            work: Work::Usual,
+            work: Work::default(),
             faults_end,
             snapshot_every: rng.random_range(30..400),
             happenings: Vec::new(),

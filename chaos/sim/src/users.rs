@@ -95,20 +95,36 @@ impl Users {
         self.at_work.load(Ordering::Relaxed) == 0
     }
 
-    /// Follows the indexes of a server for as long as it lives.
+    /// Follows the jobs that a server has for as long as it lives.
     pub fn follow(self: &Arc<Self>, agent: Agent, server: &Server, env: &Env, boot: u32) {
-        let watcher = Text::from(format!("{agent}, start {boot}"));
         let (this, server) = (self.clone(), server.clone());
         env.spawn("sim-follower", async move {
             let id = server.replica().raft_id();
+            let mut told: BTreeMap<JobKey, u64> = BTreeMap::new();
             loop {
                 let waiter = server.wait_for(&[server::Watch::Table(state::Table::Jobs)]);
-                let index = server.snapshot().table_index(state::Table::Jobs);
-                let seen = WatchSeen { watcher: watcher.clone(), server: id, seen: Watched::Index { index } };
-                this.watched.lock().push(seen);
+                let snapshot = server.snapshot();
+                let index = snapshot.table_index(state::Table::Jobs);
+                let jobs: BTreeMap<JobKey, u64> =
+                    snapshot.all_jobs().map(|job| (job.key.clone(), job.job_modify_index)).collect();
+                let gone = told.keys().filter(|key| !jobs.contains_key(*key)).map(|key| (key, 0));
+                let news = jobs.iter().map(|(key, index)| (key, *index)).chain(gone);
+                let news = news.filter(|(key, index)| told.get(*key) != Some(index));
+                let mut seen = vec![Watched::Index { index }];
+                seen.extend(news.map(|(key, job_index)| Watched::Job { index, key: key.clone(), job_index }));
+                told = jobs;
+                let handed = |seen| WatchSeen { watcher: follower(agent, boot), server: id, seen };
+                this.watched.lock().extend(seen.into_iter().map(handed));
                 waiter.changed().await;
             }
         });
+    }
+
+    /// Takes in that a server's process ended, and its follower with it.
+    pub fn lose(&self, number: u8) {
+        let Some((_, _, boot)) = self.servers.lock().remove(&number) else { return };
+        let watcher = follower(Agent::Server(number), boot);
+        self.watched.lock().push(WatchSeen { watcher, server: 0, seen: Watched::Ended });
     }
 
     async fn work(&self, user: u32, mut rng: SmallRng) {
@@ -406,4 +422,9 @@ impl Users {
             }
         }
     }
+}
+
+/// The name of whoever follows one process of a server.
+fn follower(agent: Agent, boot: u32) -> Text {
+    format!("{agent}, start {boot}").into()
 }

@@ -73,13 +73,6 @@ fn scratch() -> std::path::PathBuf {
     if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
 }
 
-fn checker(work: Work) -> Checker {
-    match work {
-        Work::Usual => Checker::default(),
-        Work::Demanding => Checker::new(chaos_check::strict()),
-    }
-}
-
 type Panics = Arc<Mutex<Vec<String>>>;
 
 fn catch_panics(shown: bool) -> Panics {
@@ -133,7 +126,10 @@ impl<'a> World<'a> {
             nets,
             machines: plan.agents().map(|agent| (agent, Machine::new(agent, root))).collect(),
             users: Users::new(&env, trace.clone(), plan.size.clients, plan.work),
-            checker: checker(plan.work),
+            checker: Checker::new(match plan.work {
+                Work::Usual => chaos_check::all(),
+                Work::Demanding => chaos_check::strict(),
+            }),
             observer: Observer::default(),
             panics,
             phase: Phase::Faults,
@@ -349,7 +345,7 @@ impl<'a> World<'a> {
                 Became::Ended(reason) => {
                     self.trace.note(format_args!("{agent} ended: {reason}"));
                     if let Agent::Server(number) = agent {
-                        self.users.servers.lock().remove(&number);
+                        self.users.lose(number);
                     }
                     self.restarts.insert(agent, now + RESTART_AFTER);
                 }
@@ -376,7 +372,7 @@ impl<'a> World<'a> {
 
     fn kill(&mut self, agent: Agent) {
         if let Agent::Server(number) = agent {
-            self.users.servers.lock().remove(&number);
+            self.users.lose(number);
         }
         if let Some(machine) = self.machines.get_mut(&agent) {
             machine.kill(&self.nets);
@@ -634,7 +630,10 @@ impl<'a> World<'a> {
             ));
         }
         for eval in rows.evals.values().filter(|eval| named(&eval.job) && !eval.status.is_terminal()) {
-            self.trace.note(format_args!("  evaluation {:?}, queued {}", eval.status, eval.queued));
+            self.trace.note(format_args!(
+                "  evaluation {:?} since index {}, queued {}",
+                eval.status, eval.modify_index, eval.queued
+            ));
         }
     }
 

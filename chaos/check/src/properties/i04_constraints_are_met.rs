@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{AllocId, Constraint, JobKey, NodeId, Text};
 
@@ -8,21 +8,14 @@ use crate::{AllocRow, NodeRow, Observation, Property, Rows};
 ///
 /// Looked at are `=`, `!=` and `version` on attributes, and `distinct_hosts`; other constraints are passed over.
 #[derive(Default)]
-pub struct ConstraintsAreMet {
-    looked_at: Option<u64>,
-}
+pub struct ConstraintsAreMet;
 
 impl Property for ConstraintsAreMet {
     fn name(&self) -> &'static str {
         "I4 constraints are met"
     }
 
-    fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        let Some(rows) = seen.newest_rows() else { return Ok(()) };
-        if self.looked_at.is_some_and(|index| index >= rows.index) {
-            return Ok(());
-        }
-        self.looked_at = Some(rows.index);
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
         let mut apart: BTreeMap<(&JobKey, &Text, NodeId), AllocId> = BTreeMap::new();
         for (id, row) in rows.allocs.iter().filter(|(_, row)| row.wanted() && !row.was_unknown) {
             check(rows, *id, row)?;
@@ -56,7 +49,7 @@ fn check(rows: &Rows, id: AllocId, row: &AllocRow) -> Result<(), String> {
 }
 
 /// Tells whether a node meets a constraint; none when that is not known here.
-fn meets(node: &NodeRow, constraint: &Constraint) -> Option<bool> {
+pub(super) fn meets(node: &NodeRow, constraint: &Constraint) -> Option<bool> {
     let name = constraint.left.strip_prefix("${attr.")?.strip_suffix('}')?;
     let value = node.attributes.get(name);
     match constraint.operator.as_str() {

@@ -1,11 +1,12 @@
-use model::{EvalStatus, NodeId, NodeStatus, TaskGroup};
+use model::{EvalStatus, JobKey, NodeId, NodeStatus, TaskGroup};
 
+use super::i04_constraints_are_met::meets;
 use crate::{History, NodeRow, Observation, Property, Rows};
 
 /// After the last fault nothing waits for room while a node has it.
 ///
-/// Only jobs of one group are looked at that ask for nothing but CPU, memory, disk and ports: for them a node's room can be
-/// told from the rows alone.
+/// Only jobs of one group are looked at that ask for nothing but CPU, memory, disk, ports and constraints that are understood
+/// here: for them a node's room can be told from the rows alone.
 #[derive(Default)]
 pub struct RoomIsUsed;
 
@@ -24,7 +25,9 @@ impl Property for RoomIsUsed {
             else {
                 continue;
             };
-            if let Some(node) = rows.nodes.iter().find(|(id, node)| has_room(rows, **id, node, group)) {
+            if let Some(node) = rows.nodes.iter().find(|(id, node)| {
+                may_run(rows, **id, node, &eval.job, group) && has_room(rows, **id, node, group)
+            }) {
                 return Err(format!(
                     "evaluation {id} of {} waits for room, and node {} has it",
                     eval.job, node.0
@@ -48,10 +51,18 @@ fn simple_group(job: &model::Job) -> Option<&TaskGroup> {
             && resources.networks.is_empty()
     };
     let anywhere = job.spec.constraints.is_empty()
-        && group.constraints.is_empty()
         && group.volumes.is_empty()
         && group.networks.iter().all(|network| network.mode.is_empty() || network.mode == "host");
     (!job.stop && anywhere && tasks.iter().all(plain)).then_some(group)
+}
+
+/// Tells whether a node meets a group's constraints; false when that is not known here.
+fn may_run(rows: &Rows, id: NodeId, node: &NodeRow, key: &JobKey, group: &TaskGroup) -> bool {
+    let is_there = || rows.holding_on(id).values().any(|row| row.job == *key);
+    group.constraints.iter().all(|constraint| match constraint.operator.as_str() {
+        "distinct_hosts" => !is_there(),
+        _ => meets(node, constraint) == Some(true),
+    })
 }
 
 fn has_room(rows: &Rows, id: NodeId, node: &NodeRow, group: &TaskGroup) -> bool {
@@ -123,6 +134,24 @@ mod tests {
         end::<RoomIsUsed>(&seen).expect_err("node 2 has the port");
         change(&mut seen, |rows| taken(rows, 3));
         assert_eq!(end::<RoomIsUsed>(&seen), Ok(()));
+    }
+
+    #[test]
+    fn a_node_that_does_not_meet_the_constraints_is_no_room() {
+        let of = |value: &str| json!({"LTarget": "${attr.x}", "Operand": "=", "RTarget": value});
+        let with = |constraint: &Value| {
+            let mut seen = waiting(&json!({"Constraints": [constraint]}));
+            change(&mut seen, |rows| {
+                rows.nodes.values_mut().for_each(|node| _ = node.attributes.insert("x".into(), "y".into()));
+            });
+            seen
+        };
+        end::<RoomIsUsed>(&with(&of("y"))).expect_err("node 2 meets it");
+        assert_eq!(end::<RoomIsUsed>(&with(&of("z"))), Ok(()));
+        let mut apart = with(&json!({"Operand": "distinct_hosts"}));
+        assert_eq!(end::<RoomIsUsed>(&apart), Ok(()));
+        change(&mut apart, |rows| _ = rows.allocs.remove(&alloc_id(3)));
+        end::<RoomIsUsed>(&apart).expect_err("nothing of it is on node 2");
     }
 
     #[test]

@@ -1,15 +1,40 @@
-use model::{ClientStatus, DesiredStatus, JobType, NodeStatus};
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{AllocRow, History, NodeView, Observation, Property, Rows};
+use model::{ClientStatus, DeploymentId, DesiredStatus, JobKey, JobType, NodeStatus, Text};
+
+use crate::{AllocRow, History, NodeView, Observation, Property, Rows, rows::waits_for_a_person};
 
 /// After the last fault every allocation is over or really runs on a node that is there, and every service runs as
 /// often as it should, or an evaluation says why not.
+///
+/// While healthy canaries wait for a person, nothing is added to what ran beside them when they began, and nothing of it is
+/// missing.
 #[derive(Default)]
-pub struct AllocationsSettle;
+pub struct AllocationsSettle {
+    /// How many ran of a group beside its canaries when they were first seen.
+    beside: BTreeMap<(DeploymentId, Text), usize>,
+}
 
 impl Property for AllocationsSettle {
     fn name(&self) -> &'static str {
         "I8 allocations settle"
+    }
+
+    fn changed(&mut self, _seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
+        self.beside.retain(|(id, _), _| rows.deployments.contains_key(id));
+        for (key, job) in rows.jobs.iter().filter(|(_, job)| job.kind == JobType::Service) {
+            for name in job.groups.keys() {
+                let Some((deployment, _)) = rows.canaries(key, name) else { continue };
+                self.beside.entry((deployment, name.clone())).or_insert_with(|| {
+                    let beside = |row: &&AllocRow| {
+                        let canary = row.canary && row.story.deployment == Some(deployment);
+                        row.job == *key && row.group == *name && row.wanted() && !canary
+                    };
+                    rows.allocs.values().filter(beside).count()
+                });
+            }
+        }
+        Ok(())
     }
 
     fn end(&self, last: &Observation, _history: &History) -> Result<(), String> {
@@ -24,7 +49,44 @@ impl Property for AllocationsSettle {
                 return Err(format!("allocation {id} of {} is said to run and does not", row.job));
             }
         }
-        rows.jobs.keys().try_for_each(|key| as_often_as_wanted(rows, key))
+        rows.jobs.keys().try_for_each(|key| self.as_often_as_wanted(rows, key))
+    }
+}
+
+impl AllocationsSettle {
+    fn as_often_as_wanted(&self, rows: &Rows, key: &JobKey) -> Result<(), String> {
+        let job = &rows.jobs[key];
+        let excused = job.template || job.stopped || job.rollout_failed || rows.waits(key);
+        if job.kind != JobType::Service || excused {
+            return Ok(());
+        }
+        for (name, group) in &job.groups {
+            let of_group = |row: &&AllocRow| row.job == *key && row.group == *name && counts(row);
+            let running = || rows.allocs.values().filter(of_group);
+            let count = usize::try_from(group.count).unwrap_or(usize::MAX);
+            let waiting = rows.canaries(key, name).filter(|(_, progress)| waits_for_a_person(progress));
+            let (what, found, wanted) = match waiting {
+                None => ("run", running().count(), count),
+                Some((deployment, progress)) => {
+                    let is_aside = |row: &&AllocRow| row.canary && row.story.deployment == Some(deployment);
+                    let canaries = running().filter(is_aside).count();
+                    let asked = usize::try_from(progress.desired_canaries).unwrap_or(usize::MAX);
+                    if canaries < asked {
+                        ("canaries", canaries, asked)
+                    } else {
+                        let began = self.beside.get(&(deployment, name.clone()));
+                        let beside = running().count() - canaries;
+                        ("run beside canaries", beside, count.min(began.copied().unwrap_or(0)))
+                    }
+                }
+            };
+            if found < wanted {
+                return Err(format!(
+                    "{found} of {wanted} of {key} group {name} {what}, and nothing says why"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -47,25 +109,6 @@ fn unsettled(
     }
 }
 
-fn as_often_as_wanted(rows: &Rows, key: &model::JobKey) -> Result<(), String> {
-    let job = &rows.jobs[key];
-    let excused = job.template || job.stopped || job.rollout_failed || rows.waits(key);
-    if job.kind != JobType::Service || excused {
-        return Ok(());
-    }
-    for (name, group) in &job.groups {
-        let running = rows.allocs.values().filter(|row| row.job == *key && row.group == *name && counts(row));
-        let found = running.count();
-        if found < usize::try_from(group.count).unwrap_or(usize::MAX) {
-            return Err(format!(
-                "{found} of {} of {key} group {name} run, and nothing says why",
-                group.count
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// Tells whether an allocation counts for its group: it is wanted, or failed so often that its policy gives up.
 fn counts(row: &AllocRow) -> bool {
     let failed = row.client == ClientStatus::Failed && row.desired == DesiredStatus::Run;
@@ -75,10 +118,12 @@ fn counts(row: &AllocRow) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use model::EvalStatus;
+    use model::{DeploymentGroup, EvalStatus};
 
     use super::*;
-    use crate::fixture::{alloc_id, calm, change, end, eval_id, node_id, rows};
+    use crate::fixture::{
+        alloc, alloc_id, calm, change, deployment, end, eval_id, holds, node_id, rows, task,
+    };
 
     fn broken(spoil: impl FnOnce(&mut Rows)) {
         let mut seen = calm(rows());
@@ -128,5 +173,43 @@ mod tests {
         let mut seen = calm(rows());
         seen.agents[2].running = false;
         end::<AllocationsSettle>(&seen).expect_err("its agent is gone");
+    }
+
+    /// Two of three run, and so does the one canary of the next version, which waits to be taken over.
+    fn with_a_canary(healthy: u32) -> Observation {
+        let mut seen = calm(rows());
+        seen.nodes[0].tasks.push(task(4, "d"));
+        change(&mut seen, |rows| {
+            let progress = DeploymentGroup { desired_canaries: 1, healthy, ..DeploymentGroup::default() };
+            let deployment = deployment(progress);
+            rows.jobs.values_mut().for_each(|job| job.version = deployment.job_version);
+            let mut canary = alloc(1, 0);
+            (canary.canary, canary.story.deployment) = (true, Some(deployment.id));
+            rows.allocs.insert(alloc_id(4), canary);
+            rows.allocs.remove(&alloc_id(3));
+            rows.deployments.insert(deployment.id, Arc::new(deployment));
+        });
+        seen.nodes[1].tasks.clear();
+        seen
+    }
+
+    #[test]
+    fn what_ran_beside_canaries_that_wait_for_a_person_has_to_stay() {
+        let before = with_a_canary(1);
+        assert_eq!(end::<AllocationsSettle>(&before), Ok(()));
+        let mut fewer = before.clone();
+        change(&mut fewer, |rows| {
+            rows.index += 1;
+            rows.allocs.remove(&alloc_id(2));
+        });
+        let property = holds::<AllocationsSettle>(&[before.clone(), fewer.clone()]);
+        let said = property.end(&fewer, &History::default()).expect_err("one is missing");
+        assert!(said.contains("1 of 2"), "{said}");
+        let mut gone = before;
+        change(&mut gone, |rows| _ = rows.allocs.remove(&alloc_id(4)));
+        end::<AllocationsSettle>(&gone).expect_err("the canary is missing");
+        let mut sick = with_a_canary(0);
+        change(&mut sick, |rows| _ = rows.allocs.remove(&alloc_id(2)));
+        end::<AllocationsSettle>(&sick).expect_err("nobody is waited for");
     }
 }

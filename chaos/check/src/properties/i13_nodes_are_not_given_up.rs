@@ -1,11 +1,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use model::{NodeId, NodeStatus, Text};
 
-use crate::{Observation, Property, observation::Moment};
+use crate::{History, Observation, Property, Rows, observation::Moment};
 
 /// How long everything that a node's session hangs on must have been well before the node may not be given up.
 const SETTLED_AFTER: Duration = Duration::from_secs(25);
@@ -14,14 +15,13 @@ const SETTLED_AFTER: Duration = Duration::from_secs(25);
 const BORNE: Duration = Duration::from_millis(500);
 
 /// A node that runs and is within reach does not count as down or out of reach, also when one server fails; and neither does
-/// one the moment that its session breaks.
+/// one the moment that its session breaks. After the last fault every one that runs is ready.
 #[derive(Default)]
 pub struct NodesAreNotGivenUp {
     /// Since when each agent is as it is: well or not.
     agents: BTreeMap<Text, Standing>,
     /// Nodes that counted as ready at the last observation.
     ready: BTreeSet<NodeId>,
-    looked_at: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -39,11 +39,10 @@ impl Property for NodesAreNotGivenUp {
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
         self.follow(seen);
-        let Some(rows) = seen.newest_rows() else { return Ok(()) };
-        if self.looked_at.is_some_and(|index| index >= rows.index) {
-            return Ok(());
-        }
-        self.looked_at = Some(rows.index);
+        Ok(())
+    }
+
+    fn changed(&mut self, seen: &Observation, rows: &Arc<Rows>) -> Result<(), String> {
         let is_ready = |id: &NodeId| rows.nodes.get(id).is_some_and(|node| node.status == NodeStatus::Ready);
         let fell: Vec<NodeId> = self.ready.iter().copied().filter(|id| !is_ready(id)).collect();
         self.ready = rows.nodes.keys().copied().filter(is_ready).collect();
@@ -53,6 +52,20 @@ impl Property for NodesAreNotGivenUp {
             let Some(agent) = seen.node(id).map(|node| &node.agent) else { continue };
             if let Some(fault) = self.fault(seen, agent) {
                 return Err(format!("{agent} counts as {:?}: {fault}", rows.nodes[&id].status));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, last: &Observation, _history: &History) -> Result<(), String> {
+        let Some(rows) = last.newest_rows() else { return Ok(()) };
+        for machine in &last.nodes {
+            let well = last.agent(&machine.agent).is_some_and(|agent| agent.running && agent.reachable);
+            match rows.nodes.get(&machine.id) {
+                _ if !well => {}
+                None => return Err(format!("{} runs, and nobody knows its node", machine.agent)),
+                Some(node) if node.status == NodeStatus::Ready => {}
+                Some(node) => return Err(format!("{} runs and counts as {:?}", machine.agent, node.status)),
             }
         }
         Ok(())
@@ -138,6 +151,17 @@ mod tests {
     fn a_well_node_that_counts_as_down_is_seen() {
         breaks::<NodesAreNotGivenUp>(&[at(1), at(30), down(at(31))]);
         holds::<NodesAreNotGivenUp>(&[at(1), at(10), down(at(11))]);
+    }
+
+    #[test]
+    fn a_node_that_runs_and_is_not_ready_at_the_end_is_seen() {
+        let ends = |seen: Observation| NodesAreNotGivenUp::default().end(&seen, &History::default());
+        assert_eq!(ends(at(1)), Ok(()));
+        ends(down(at(1))).expect_err("it runs");
+        assert_eq!(ends(without(down(at(1)), &["client-1"])), Ok(()));
+        let mut unknown = at(1);
+        change(&mut unknown, |rows| _ = rows.nodes.remove(&node_id(1)));
+        ends(unknown).expect_err("it runs");
     }
 
     #[test]
