@@ -423,6 +423,33 @@ fn room_is_made_for_a_waiting_job() {
     assert_eq!(region.live("wait").len(), 1);
 }
 
+/// What went out of reach when there was no room for its replacement is replaced by one that knows it, so that one of the two
+/// goes when it comes back.
+#[test]
+fn what_is_replaced_later_than_it_went_out_of_reach_has_one_name_with_its_replacement() {
+    let mut region = Region::nodes(3);
+    region.eligible(2, false);
+    region.register(&document("away", "service", 2, |job| {
+        job["TaskGroups"][0]["Disconnect"] = json!({"LostAfter": 3_600_000_000_000_u64, "Replace": true});
+        job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] = json!(3_000);
+    }));
+    region.settle();
+    let first = region.live("away").into_iter().find(|alloc| alloc.index == 0).expect("it is placed");
+    let at = (0..2).find(|at| region.node_id(*at) == first.node_id).expect("it is one of ours");
+    region.node_status(at, NodeStatus::Disconnected);
+    region.settle();
+    assert_eq!(region.allocs("away").len(), 2, "there is no room");
+    region.eligible(2, true);
+    region.unblock();
+    region.settle();
+    let next = region.live("away").into_iter().find(|alloc| alloc.node_id == region.node_id(2));
+    assert_eq!(next.expect("it is replaced").extra().previous, Some(first.id));
+    region.node_status(at, NodeStatus::Ready);
+    region.settle();
+    let names: Vec<u32> = region.live("away").iter().map(|alloc| alloc.index).collect();
+    assert!(names == [0, 1] || names == [1, 0], "{:#?}", region.rows("away"));
+}
+
 #[test]
 fn a_running_allocation_is_rescheduled_when_a_user_asks() {
     let mut region = Region::nodes(4);

@@ -41,7 +41,7 @@ struct Counted {
     kept: Allocs,
     migrating: Allocs,
     lost: Allocs,
-    /// Ended while the deployment held the group back, and had no room for what was to come after them.
+    /// Ended while the deployment held the group back, or went out of reach, and had no room for what was to come after them.
     owed: Allocs,
     replace_now: Allocs,
     canaries: Allocs,
@@ -64,7 +64,7 @@ impl<'s, 'a> Group<'s, 'a> {
     pub(super) fn reconcile(mut self, all: Allocs, followups: &mut Vec<Evaluation>) -> GroupChanges {
         let had_running = all.iter().any(|alloc| is_current(alloc, self.job));
         let all = self.drop_old_canaries(all);
-        let owed = self.owed(&all);
+        let mut owed = self.owed(&all);
         let mut by_node = ByNode::sort(self.scene, self.group, all);
         let came_back = std::mem::take(&mut by_node.reconnecting);
         let stay =
@@ -75,6 +75,9 @@ impl<'s, 'a> Group<'s, 'a> {
             by_node.kept.append(&mut by_node.unknown);
             by_node.kept.append(&mut by_node.disconnecting);
         }
+        // What is out of reach and was to be replaced when there was no room for it: its replacement has to know it, so that
+        // one of the two goes when it comes back.
+        owed.extend(by_node.unknown.into_iter().filter(|alloc| alloc.extra().next.is_none()));
         let fates = ByFate::sort(self.scene, self.job, self.rollout, by_node.kept);
         let has_later = !fates.replace_later.is_empty();
         self.plan_followups(&fates.replace_later, followups);
