@@ -83,6 +83,7 @@ pub(crate) fn rows() -> Rows {
         wait_until: Timestamp::ZERO,
         modify_index: 11,
         queued: 0,
+        lacks: BTreeMap::new(),
     };
     let nodes = [(node_id(1), node()), (node_id(2), node())];
     let allocs = [(alloc_id(1), alloc(1, 0)), (alloc_id(2), alloc(1, 1)), (alloc_id(3), alloc(2, 2))];

@@ -196,6 +196,8 @@ pub struct EvalRow {
     pub modify_index: u64,
     /// What its job still wants and did not get.
     pub queued: u32,
+    /// What nodes had too little of for it, and how many nodes had.
+    pub lacks: BTreeMap<Text, u32>,
 }
 
 impl Rows {
@@ -389,6 +391,12 @@ impl EvalRow {
             status: eval.status,
             wait_until: eval.wait_until,
             modify_index: eval.modify_index,
+            lacks: eval
+                .failed_groups
+                .values()
+                .flat_map(|failed| failed.dimension_exhausted.iter())
+                .map(|(what, nodes)| (what.clone(), *nodes))
+                .collect(),
             // One that nobody has looked at since it was made only says which groups found no room.
             queued: eval
                 .queued

@@ -200,5 +200,6 @@ fn eval(row: &Value) -> Option<EvalRow> {
         wait_until: if waits { Timestamp(1) } else { Timestamp::ZERO },
         modify_index: number(&row["ModifyIndex"]),
         queued: queued.map(|(_, count)| small(count)).sum(),
+        lacks: BTreeMap::new(),
     })
 }

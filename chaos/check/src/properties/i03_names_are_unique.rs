@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use model::{AllocId, JobKey, JobType, Text};
 
@@ -7,8 +7,8 @@ use crate::{AllocRow, History, Observation, Property};
 /// After the last fault no two allocations of one version of a job have one name: what runs tells itself from the others
 /// of its group by that number.
 ///
-/// What is or was a canary has the number of one that it may take over from, and what a deployment that failed left keeps its
-/// own.
+/// A canary has the number of one that it may take over from, and so have all that come after it: groups with canaries are
+/// passed over. What a deployment that failed left keeps its own.
 #[derive(Default)]
 pub struct NamesAreUnique;
 
@@ -20,15 +20,14 @@ impl Property for NamesAreUnique {
     fn end(&self, last: &Observation, _history: &History) -> Result<(), String> {
         let Some(rows) = last.newest_rows() else { return Ok(()) };
         let mut names: BTreeMap<(&JobKey, &Text, u32), AllocId> = BTreeMap::new();
-        let groups = rows.deployments.values().flat_map(|deployment| deployment.groups.values());
-        let canaries: BTreeSet<AllocId> = groups.flat_map(|group| &group.placed_canaries).copied().collect();
-        let named = |id: &AllocId, row: &AllocRow| match row.kind {
-            JobType::Service | JobType::Batch => row.wanted() && !row.canary && !canaries.contains(id),
+        let named = |row: &AllocRow| match row.kind {
+            JobType::Service | JobType::Batch => row.wanted(),
             JobType::System | JobType::Sysbatch => false,
         };
         for (id, row) in &rows.allocs {
             let Some(job) = rows.jobs.get(&row.job).filter(|job| !job.rollout_failed) else { continue };
-            if !named(id, row) || job.version != row.version {
+            let with_canaries = job.groups.get(&row.group).is_none_or(|group| group.canaries > 0);
+            if !named(row) || with_canaries || job.version != row.version {
                 continue;
             }
             if let Some(other) = names.insert((&row.job, &row.group, row.number), *id) {
@@ -45,12 +44,15 @@ mod tests {
     use crate::fixture::{alloc_id, calm, change, end, rows};
 
     #[test]
-    fn two_of_one_name_are_seen_unless_one_is_a_canary() {
+    fn two_of_one_name_are_seen_unless_their_group_has_canaries() {
         assert_eq!(end::<NamesAreUnique>(&calm(rows())), Ok(()));
         let mut seen = calm(rows());
         change(&mut seen, |rows| rows.allocs.get_mut(&alloc_id(2)).expect("it is there").number = 0);
         end::<NamesAreUnique>(&seen).expect_err("two are called 0");
-        change(&mut seen, |rows| rows.allocs.get_mut(&alloc_id(2)).expect("it is there").canary = true);
+        change(&mut seen, |rows| {
+            let job = rows.jobs.values_mut().next().expect("there is one");
+            job.groups.values_mut().for_each(|group| group.canaries = 1);
+        });
         assert_eq!(end::<NamesAreUnique>(&seen), Ok(()));
     }
 }

@@ -28,9 +28,11 @@ impl Property for RoomIsUsed {
             if let Some(node) = rows.nodes.iter().find(|(id, node)| {
                 may_run(rows, **id, node, &eval.job, group) && has_room(rows, **id, node, group)
             }) {
+                let held: u64 = rows.holding_on(*node.0).values().map(|row| row.holds.cpu).sum();
                 return Err(format!(
-                    "evaluation {id} of {} waits for room, and node {} has it",
-                    eval.job, node.0
+                    "evaluation {id} of {} waits for room since index {} of {} ({:?}), and node {} has it: {held} of {} MHz \
+                     are taken there",
+                    eval.job, eval.modify_index, rows.index, eval.lacks, node.0, node.1.cpu
                 ));
             }
         }
