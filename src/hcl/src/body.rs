@@ -12,9 +12,9 @@ use crate::value::Value;
 /// Arguments and blocks, in the order they are written. Those of `dynamic` blocks stand where these stood.
 #[derive(Clone, Debug)]
 pub struct Body {
-    /// `name = value`; in JSON syntax, every member.
+    /// `name = value`; of a file of constants in JSON syntax every member.
     pub attributes: Vec<Attribute>,
-    /// `kind "label" { ... }`; in JSON syntax none: a decoder finds them in the attributes of that name.
+    /// `kind "label" { ... }`; of a file of constants in JSON syntax none: its reader finds them in the attributes.
     pub blocks: Vec<Block>,
     /// The whole file, or from the opening brace to the closing one.
     pub range: Range,
@@ -49,13 +49,9 @@ pub struct Attribute {
     pub range: Range,
     /// Whether it is written as an object, `{ ... }`, and not computed.
     pub is_object: bool,
-    /// In JSON syntax, where each part of the value stands.
+    /// Of a file of constants in JSON syntax, where each part of the value stands.
     pub places: Places,
 }
-
-/// Steps that no member of an object is called.
-pub(crate) const NAME_STEP: &str = "\0name";
-pub(crate) const BRACKET_STEP: &str = "\0bracket";
 
 /// Where the parts of a JSON value stand, by their path: `/web/task/main/driver`.
 #[derive(Clone, Debug, Default)]
@@ -66,16 +62,6 @@ impl Places {
     pub fn find<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<&Range> {
         let key: String = path.into_iter().flat_map(|step| ["/", step]).collect();
         self.0.get(&key)
-    }
-
-    /// Where its name stands.
-    pub fn find_name<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<&Range> {
-        self.find(path.into_iter().chain([NAME_STEP]))
-    }
-
-    /// Its opening bracket, if it is an object or a list.
-    pub fn find_bracket<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<&Range> {
-        self.find(path.into_iter().chain([BRACKET_STEP]))
     }
 }
 
@@ -90,9 +76,9 @@ pub struct Block {
     pub labels: Vec<(String, Range)>,
     /// What is between the braces.
     pub body: Body,
-    /// Kind and labels: what an error about the block points at.
+    /// Kind and labels, in JSON the opening bracket: what an error about the block points at.
     pub range: Range,
-    /// The opening brace: what an error about a missing label points at.
+    /// The opening brace, in JSON the closing one: what an error about something that is missing points at.
     pub open_range: Range,
     /// Where it comes from, if a `dynamic` block generated it.
     pub dynamic: Option<Dynamic>,
@@ -120,45 +106,46 @@ impl Evaluator<'_> {
             attributes: Vec::new(),
             blocks: Vec::new(),
             range: self.source.range(syntax.span),
-            json: false,
+            json: syntax.json,
         };
         for item in &syntax.items {
             match item {
                 Item::Attribute(attribute) => {
                     let value = self.eval(&attribute.expr, scope);
-                    body.attributes.push(self.attribute_of(attribute, value));
+                    body.attributes.push(self.attribute_of(attribute, value, syntax.json));
                 }
                 Item::Block(block) if dynamic && block.kind == "dynamic" => {
                     let generated = self.expand(block, scope);
                     body.blocks.extend(generated);
                 }
                 // Each copy of what stands in a generated block counts as one of its own.
-                Item::Block(block) if self.generated > 0 && !self.spend(1, BLOCK_WEIGHT, block.head()) => {
+                Item::Block(block) if self.generated > 0 && !self.spend(1, BLOCK_WEIGHT, block.head) => {
                     break;
                 }
-                Item::Block(block) => {
-                    let known = dynamic && !self.opaque.contains(&block.kind.as_str());
-                    let inner = self.body(&block.body, scope, known);
-                    body.blocks.push(self.block_of(block, inner));
-                }
+                Item::Block(block) => body.blocks.push(self.block(block, scope, dynamic)),
             }
         }
         body
     }
 
-    fn attribute_of(&self, syntax: &AttributeSyntax, value: Value) -> Attribute {
+    fn attribute_of(&self, syntax: &AttributeSyntax, value: Value, json: bool) -> Attribute {
+        let brackets = matches!(syntax.expr.kind, ExprKind::Object(_) | ExprKind::Tuple(_));
+        // Of a text in JSON, which may be a template, messages point at the whole.
+        let start = if json && !brackets { syntax.expr.span } else { syntax.expr.start() };
         Attribute {
             name: syntax.name.clone(),
             name_range: self.source.range(syntax.name_span),
             value,
-            value_range: self.source.range(syntax.expr.start()),
+            value_range: self.source.range(start),
             range: self.source.range(syntax.expr.span),
-            is_object: matches!(syntax.expr.kind, ExprKind::Object(_)),
+            is_object: !json && matches!(syntax.expr.kind, ExprKind::Object(_)),
             places: Places::default(),
         }
     }
 
-    fn block_of(&self, syntax: &BlockSyntax, body: Body) -> Block {
+    pub(crate) fn block(&mut self, syntax: &BlockSyntax, scope: &Scope<'_>, dynamic: bool) -> Block {
+        let known = dynamic && !self.opaque.contains(&syntax.kind.as_str());
+        let body = self.body(&syntax.body, scope, known);
         Block {
             kind: syntax.kind.clone(),
             kind_range: self.source.range(syntax.kind_span),
@@ -168,7 +155,7 @@ impl Evaluator<'_> {
                 .map(|(label, span)| (label.clone(), self.source.range(*span)))
                 .collect(),
             body,
-            range: self.source.range(syntax.head()),
+            range: self.source.range(syntax.head),
             open_range: self.source.range(syntax.open),
             dynamic: None,
         }
@@ -230,7 +217,7 @@ impl Evaluator<'_> {
                 kind_range: self.source.range(*kind_span),
                 labels,
                 body,
-                range: self.source.range(block.head()),
+                range: self.source.range(block.head),
                 open_range: self.source.range(spec.content.open),
                 dynamic: Some(Dynamic {
                     open_range: self.source.range(block.open),
@@ -298,7 +285,7 @@ impl Evaluator<'_> {
                 ("content", None) => content = Some(inner),
                 ("content", Some(_)) => {
                     let detail = "Only one nested content block is allowed for each dynamic block.";
-                    self.report("Extraneous dynamic content block", detail, inner.head());
+                    self.report("Extraneous dynamic content block", detail, inner.head);
                     valid = false;
                 }
                 (other, _) => {
@@ -308,7 +295,7 @@ impl Evaluator<'_> {
                 }
             }
         }
-        let place = block.body.span.at_start();
+        let place = if block.body.json { block.open } else { block.body.span.at_start() };
         if for_each.is_none() {
             let detail = "The argument \"for_each\" is required, but no definition was found.";
             self.report("Missing required argument", detail, place);

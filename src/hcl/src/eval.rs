@@ -4,15 +4,17 @@
 
 mod access;
 mod operators;
+mod rounds;
 mod special;
+
+pub(crate) use rounds::entries_of;
 
 use std::collections::BTreeMap;
 
 use crate::diagnostics::Diagnostic;
 use crate::functions::{self, Fault, Functions, Spec};
-use crate::number::Number;
 use crate::range::{Source, Span};
-use crate::syntax::{Call, Conditional, Expr, ExprKind, ForExpr, Key, StepKind};
+use crate::syntax::{Call, Conditional, Expr, ExprKind, Key, StepKind};
 use crate::types::{Type, unify};
 use crate::value::{Members, Value};
 
@@ -136,6 +138,14 @@ impl<'a> Evaluator<'a> {
         if !self.spend(1, 0, expr.span) {
             return Value::Unknown;
         }
+        let value = self.eval_kind(expr, scope);
+        match &value {
+            Value::Number(number) if !self.spend(number.own_steps(), 0, expr.span) => Value::Unknown,
+            _ => value,
+        }
+    }
+
+    fn eval_kind(&mut self, expr: &Expr, scope: &Scope<'_>) -> Value {
         match &expr.kind {
             ExprKind::Literal(value) => value.clone(),
             ExprKind::Template(parts) => self.template(parts, expr.span, scope),
@@ -167,6 +177,11 @@ impl<'a> Evaluator<'a> {
     }
 
     fn template(&mut self, parts: &[Expr], span: Span, scope: &Scope<'_>) -> Value {
+        // Most texts have nothing to compute.
+        if let [Expr { kind: ExprKind::Literal(text @ Value::String(_)), .. }] = parts {
+            let paid = self.spend(1, text.weight(), span);
+            return if paid { text.clone() } else { Value::Unknown };
+        }
         let mut text = String::new();
         let mut known = true;
         for part in parts {
@@ -190,6 +205,9 @@ impl<'a> Evaluator<'a> {
             }
         }
         let value = if known { Value::string(text) } else { Value::Unknown };
+        if !self.spend(value.own_steps(), 0, span) {
+            return Value::Unknown;
+        }
         self.charged(value, span)
     }
 
@@ -305,112 +323,6 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn for_expr(&mut self, parts: &ForExpr, scope: &Scope<'_>) -> Value {
-        let collection = self.eval(&parts.collection, scope);
-        let entries = match self.entries(&collection, parts.collection.span) {
-            Some(entries) => entries,
-            None => return Value::Unknown,
-        };
-        let mut rounds =
-            Rounds { items: Vec::new(), members: Members::new(), groups: Members::new(), known: true };
-        for (key, value) in entries {
-            let mut names = BTreeMap::new();
-            if let Some(name) = &parts.key_name {
-                names.insert(name.clone(), key);
-            }
-            names.insert(parts.value_name.clone(), value);
-            if !self.spend(1, 64, parts.value.span) {
-                return Value::Unknown;
-            }
-            self.for_round(parts, &scope.child(&names), &mut rounds);
-        }
-        match (rounds.known, &parts.key) {
-            (false, _) => Value::Unknown,
-            (true, None) => Value::Tuple(rounds.items),
-            (true, Some(_)) if parts.group => Value::object(rounds.groups),
-            (true, Some(_)) => Value::object(rounds.members),
-        }
-    }
-
-    fn for_round(&mut self, parts: &ForExpr, scope: &Scope<'_>, rounds: &mut Rounds) {
-        if let Some(condition) = &parts.condition {
-            match self.eval(condition, scope).convert(&Type::Bool) {
-                Ok(Value::Bool(true)) => {}
-                Ok(Value::Bool(false)) => return,
-                Ok(Value::Null) => {
-                    self.report(
-                        "Condition is null",
-                        "The value of the 'if' clause must not be null.",
-                        condition.span,
-                    );
-                    rounds.known = false;
-                    return;
-                }
-                Ok(_) => {
-                    rounds.known = false;
-                    return;
-                }
-                Err(e) => {
-                    let detail = format!("The 'if' clause value is invalid: {e}.");
-                    self.report("Invalid 'for' condition", detail, condition.span);
-                    rounds.known = false;
-                    return;
-                }
-            }
-        }
-        let Some(key_expr) = &parts.key else {
-            let value = self.eval(&parts.value, scope);
-            rounds.items.push(value);
-            return;
-        };
-        let name = self.object_key(key_expr, scope, &FOR_KEY);
-        let value = self.eval(&parts.value, scope);
-        let Some(name) = name else {
-            rounds.known = false;
-            return;
-        };
-        if parts.group {
-            let group = rounds.groups.entry(name).or_insert_with(|| Value::Tuple(Vec::new()));
-            if let Value::Tuple(items) = group {
-                items.push(value);
-            }
-        } else if rounds.members.contains_key(&name) {
-            let detail = format!(
-                "Two different items produced the key {name:?} in this 'for' expression. If duplicates are expected, use the ellipsis (...) after the value expression to enable grouping by key."
-            );
-            self.report("Duplicate object key", detail, key_expr.span);
-        } else {
-            rounds.members.insert(name, value);
-        }
-    }
-
-    /// What a `for` goes through: keys and values, those of objects in the order of their names.
-    fn entries(&mut self, collection: &Value, span: Span) -> Option<Vec<(Value, Value)>> {
-        if !self.spend(0, collection.weight(), span) {
-            return None;
-        }
-        match collection {
-            Value::Unknown => None,
-            Value::Null => {
-                self.report(
-                    "Iteration over null value",
-                    "A null value cannot be used as the collection in a 'for' expression.",
-                    span,
-                );
-                None
-            }
-            Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                let detail = format!(
-                    "A value of type {} cannot be used as the collection in a 'for' expression.",
-                    collection.friendly_type()
-                );
-                self.report("Iteration over non-iterable value", detail, span);
-                None
-            }
-            _ => Some(entries_of(collection)),
-        }
-    }
-
     fn call(&mut self, call: &Call, span: Span, scope: &Scope<'_>) -> Value {
         if self.undeclared != Undeclared::Runtime {
             return self.report("Function calls not allowed", "Functions may not be called here.", span);
@@ -493,6 +405,10 @@ impl<'a> Evaluator<'a> {
 
     fn run(&mut self, call: &Call, spec: &Spec, arguments: Vec<Value>) -> Value {
         let mut converted = Vec::with_capacity(arguments.len());
+        let hard: u64 = arguments.iter().map(Value::own_steps).sum();
+        if !self.spend(hard, 0, call.open) {
+            return Value::Unknown;
+        }
         for (i, value) in arguments.into_iter().enumerate() {
             let Some(param) = spec.params.get(i).or(spec.rest.as_ref()) else { break };
             match param.accept(value) {
@@ -559,35 +475,6 @@ const MEMBER_KEY: KeyWords = KeyWords {
     null: ("Null value as key", "Can't use a null value as a key."),
     wrong: ("Incorrect key type", "Can't use this value as a key"),
 };
-
-const FOR_KEY: KeyWords = KeyWords {
-    null: ("Invalid object key", "Key expression in 'for' expression must not produce a null value."),
-    wrong: ("Invalid object key", "The key expression produced an invalid result"),
-};
-
-/// Results of the rounds of a `for`.
-struct Rounds {
-    items: Vec<Value>,
-    members: Members,
-    groups: Members,
-    known: bool,
-}
-
-/// Keys and values of a collection, those of objects in the order of their names.
-pub(crate) fn entries_of(collection: &Value) -> Vec<(Value, Value)> {
-    match collection {
-        Value::Set(_, items) => items.iter().map(|v| (v.clone(), v.clone())).collect(),
-        Value::Tuple(items) | Value::List(_, items) => {
-            items.iter().enumerate().map(|(i, v)| (Value::Number(Number::from(i)), v.clone())).collect()
-        }
-        Value::Object(members) | Value::Map(_, members) => {
-            let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-            sorted.sort_by_key(|(name, _)| *name);
-            sorted.into_iter().map(|(name, value)| (Value::String(name.clone()), value.clone())).collect()
-        }
-        Value::Null | Value::Unknown | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
-    }
-}
 
 /// The step as an index key.
 fn step_key(kind: &StepKind) -> Value {

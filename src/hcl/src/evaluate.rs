@@ -1,5 +1,6 @@
 //! The whole way from texts to an evaluated body.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::body::{Block, Body, constants};
@@ -7,6 +8,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics, similar_name};
 use crate::eval::{Budget, Evaluator, Scope, Undeclared};
 use crate::functions::Functions;
 use crate::json::Member;
+use crate::json_blocks::{Blocks, Inside};
 use crate::json_syntax::{self, BlockForm};
 use crate::parse::{Dialect, parse_body};
 use crate::range::{Position, Range, Source, Span};
@@ -29,6 +31,8 @@ pub struct RootBlock {
     pub count: Count,
     /// Blocks within it whose content only their reader understands; `dynamic` is a word like any other in them.
     pub opaque: &'static [&'static str],
+    /// What stands in it, for the JSON syntax.
+    pub inside: fn() -> Inside,
 }
 
 /// How often a block may stand in a file.
@@ -146,9 +150,7 @@ pub fn parse_plain(name: &str, text: &str) -> Result<Body, Diagnostics> {
             Functions { files: None, random: std::sync::Arc::new(|bytes: &mut [u8]| bytes.fill(0)) };
         let mut budget = Budget::default();
         let mut evaluator = Evaluator::new(&source, &functions, Undeclared::Refused, &mut budget);
-        let names = BTreeMap::new();
-        let body =
-            json_syntax::body(&mut evaluator, members.iter(), span, &Scope::root(&names), Dialect::Plain);
+        let body = json_syntax::constants(&mut evaluator, members.iter(), span);
         (body, evaluator.problems)
     } else {
         let syntax = parse_body(&source, Dialect::Plain).map_err(Diagnostics::syntax)?;
@@ -203,7 +205,7 @@ fn read(name: &str, text: &str) -> Result<Root, Vec<Diagnostic>> {
         };
         items.extend(blocks.into_iter().map(crate::syntax::Item::Block));
     }
-    Ok(Root { source, syntax: BodySyntax { items, span }, members: rest, json: true })
+    Ok(Root { source, syntax: BodySyntax { items, span, json: true }, members: rest, json: true })
 }
 
 struct Run<'i> {
@@ -316,27 +318,42 @@ impl Run<'_> {
                 found.push(Diagnostic::error(summary, "Blocks are not allowed here.", place));
             }
         }
+        let mut blocks = Blocks { source, problems: Vec::new() };
         for member in &root.members {
-            if !self.inputs.root_blocks.iter().any(|b| b.kind == member.name) {
-                found.push(unknown_member(&member.name, known(), source.range(member.name_span)));
+            match self.inputs.root_blocks.iter().find(|b| b.kind == member.name) {
+                Some(root) => drop(blocks.unpack(member, root.labels.first().copied())),
+                None => found.push(unknown_member(&member.name, known(), source.range(member.name_span))),
             }
         }
+        found.append(&mut blocks.problems);
         self.problems.extend(found);
     }
 
     fn root_body(&mut self, root: &Root, names: &BTreeMap<String, Value>) -> Body {
+        let wanted = |kind: &str| self.inputs.root_blocks.iter().find(|b| b.kind == kind);
+        let mut items: Vec<Cow<'_, BlockSyntax>> =
+            root.syntax.blocks().filter(|b| wanted(&b.kind).is_some()).map(Cow::Borrowed).collect();
+        let mut blocks = Blocks { source: &root.source, problems: Vec::new() };
+        for member in &root.members {
+            let Some(root) = wanted(&member.name) else { continue };
+            for unread in blocks.unpack(member, root.labels.first().copied()) {
+                items.push(Cow::Owned(blocks.block(&unread, (root.inside)())));
+            }
+        }
+        self.problems.append(&mut blocks.problems);
         let scope = Scope::root(names);
         let mut evaluator =
             Evaluator::new(&root.source, &self.inputs.functions, Undeclared::Runtime, &mut self.budget);
-        let body = if root.json {
-            json_syntax::body(&mut evaluator, root.members.iter(), root.syntax.span, &scope, Dialect::Native)
-        } else {
-            let wanted = |kind: &str| self.inputs.root_blocks.iter().any(|b| b.kind == kind);
-            let items = root.syntax.blocks().filter(|b| wanted(&b.kind)).cloned();
-            let items = items.map(crate::syntax::Item::Block).collect();
-            evaluator.opaque = self.inputs.root_blocks.iter().flat_map(|b| b.opaque).copied().collect();
-            evaluator.body(&BodySyntax { items, span: root.syntax.span }, &scope, true)
+        evaluator.opaque = self.inputs.root_blocks.iter().flat_map(|b| b.opaque).copied().collect();
+        let mut body = Body {
+            attributes: Vec::new(),
+            blocks: Vec::new(),
+            range: root.source.range(root.syntax.span),
+            json: root.json,
         };
+        for item in &items {
+            body.blocks.push(evaluator.block(item, &scope, true));
+        }
         self.problems.append(&mut evaluator.problems);
         body
     }
@@ -345,7 +362,7 @@ impl Run<'_> {
         for root in self.inputs.root_blocks.iter().filter(|b| b.count == Count::One) {
             let kind = root.kind;
             let blocks: Vec<&Block> = body.blocks_of(kind).collect();
-            if blocks.is_empty() && body.attribute(kind).is_none() {
+            if blocks.is_empty() {
                 let detail = format!("A {kind} block is required");
                 self.problems.push(Diagnostic::general(format!("Missing {kind} block"), detail));
             }

@@ -92,16 +92,68 @@ pub(crate) type Outcome = Result<Value, Fault>;
 
 pub use files::FILE_BYTES_MAX;
 
+/// What calls take that are quick, but not as quick as a step.
+const SMALL_STEPS: u64 = 16;
+
 /// Walking through a folder takes as long as so many steps.
 const FILESET_STEPS: u64 = 10_000;
+
+/// Bytes of a text that is decoded to a value that take as long as a step.
+const DECODED_BYTES: u64 = 2;
 
 /// What a call takes of the limits beside the size of its arguments.
 pub(crate) fn own_steps(name: &str, arguments: &[Value]) -> u64 {
     match name {
         "bcrypt" => hashes::bcrypt_steps(arguments),
         "fileset" => FILESET_STEPS,
+        "jsondecode" | "yamldecode" | "csvdecode" => match arguments.first() {
+            Some(Value::String(text)) => SMALL_STEPS + text.len() as u64 / DECODED_BYTES,
+            _ => 0,
+        },
+        "regex_replace" => match arguments.get(1) {
+            Some(Value::String(pattern)) => pattern_steps(pattern),
+            _ => 0,
+        },
+        "pow" | "log" | "uuidv4" | "uuidv5" => SMALL_STEPS,
         _ => 0,
     }
+}
+
+/// What a regular expression takes, whatever it is; it is compiled for each call.
+const PATTERN_STEPS: u64 = 100;
+
+/// What it takes to compile an expression: its length with its repetitions written out. A class such as `\w` stands for
+/// many ranges.
+fn pattern_steps(pattern: &str) -> u64 {
+    const CLASS: u64 = 32;
+    const STEP: u64 = 8;
+    // Lengths of the groups that are open, and of the item before.
+    let (mut groups, mut item) = (vec![0u64], 0u64);
+    let mut rest = pattern.chars();
+    while let Some(sign) = rest.next() {
+        match sign {
+            '(' => {
+                groups.push(0);
+                continue;
+            }
+            ')' if groups.len() > 1 => item = groups.pop().unwrap_or_default(),
+            '{' => {
+                let bounds = rest.as_str().split_once('}').map_or("", |(bounds, _)| bounds);
+                let times: u64 = bounds.rsplit(',').find_map(|number| number.parse().ok()).unwrap_or(1);
+                item = item.saturating_mul(times);
+            }
+            '\\' => {
+                rest.next();
+                item = CLASS;
+            }
+            _ => item = 1,
+        }
+        if let Some(length) = groups.last_mut() {
+            *length = length.saturating_add(item);
+        }
+    }
+    let length: u64 = groups.into_iter().fold(0, u64::saturating_add);
+    PATTERN_STEPS.saturating_add(length / STEP)
 }
 
 /// What an argument is converted to before the call.

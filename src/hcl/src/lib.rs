@@ -16,6 +16,8 @@ mod evaluate;
 mod format;
 mod functions;
 mod json;
+mod json_blocks;
+mod json_reader;
 mod json_syntax;
 mod number;
 mod parse;
@@ -35,6 +37,7 @@ pub use evaluate::{
 };
 pub use format::format;
 pub use functions::{FILE_BYTES_MAX, Files, Functions, Random};
+pub use json_blocks::{Form, Inside, Schema};
 pub use number::Number;
 pub use range::{Position, Range, Sources};
 pub use types::{Field, Type};

@@ -24,6 +24,19 @@ enum Repr {
 }
 
 impl Number {
+    /// Steps that it takes to compute with it or to write it: the square of its length.
+    pub(crate) fn own_steps(&self) -> u64 {
+        /// Pairs of words that take as long as a step.
+        const STEP: u64 = 256;
+        match &self.0 {
+            Repr::Finite { mantissa, exponent, .. } => {
+                let words = (exponent.unsigned_abs() + mantissa.bits()) / 64;
+                words.saturating_mul(words) / STEP
+            }
+            Repr::Infinite { .. } => 0,
+        }
+    }
+
     /// Zero.
     pub fn zero() -> Number {
         Number::from(0i64)

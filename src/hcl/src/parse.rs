@@ -197,6 +197,9 @@ impl<'s> Parser<'s> {
         let mut told = Vec::new();
         for i in 0..self.tokens.len() {
             let token = self.tokens[i];
+            if !matches!(token.kind, Kind::QuotedNewline | Kind::Invalid) {
+                continue;
+            }
             let text = self.token_text(token);
             let detail = match (token.kind, text) {
                 (Kind::QuotedNewline, _) => {
@@ -237,7 +240,7 @@ impl<'s> Parser<'s> {
     fn body(&mut self, end: Kind) -> BodySyntax {
         let start = self.previous();
         let mut items = Vec::new();
-        let mut names: BTreeMap<String, Span> = BTreeMap::new();
+        let mut names: BTreeMap<&'s str, Span> = BTreeMap::new();
         loop {
             // What else is wrong is said once these are mended.
             if self.problems.len() >= ERRORS_MAX {
@@ -284,16 +287,19 @@ impl<'s> Parser<'s> {
         } else {
             start.to(self.previous())
         };
-        BodySyntax { items, span }
+        BodySyntax { items, span, json: false }
     }
 
     fn keep(
         &mut self,
         attribute: AttributeSyntax,
         items: &mut Vec<Item>,
-        names: &mut BTreeMap<String, Span>,
+        names: &mut BTreeMap<&'s str, Span>,
     ) {
-        match names.get(&attribute.name).copied() {
+        // In HCL1 a name may be in quotes; it may be there as often as its writer likes, too.
+        let span = attribute.name_span;
+        let name = &self.text[span.start.byte - self.base..span.end.byte - self.base];
+        match names.get(name).copied() {
             Some(first) if self.dialect == Dialect::Native => {
                 let detail = format!(
                     "The argument {:?} was already set at {}. Each argument may be set only once.",
@@ -303,7 +309,7 @@ impl<'s> Parser<'s> {
                 self.error("Attribute redefined", detail, attribute.name_span);
             }
             Some(_) | None => {
-                names.insert(attribute.name.clone(), attribute.name_span);
+                names.insert(name, attribute.name_span);
                 items.push(Item::Attribute(attribute));
             }
         }
@@ -433,7 +439,8 @@ impl<'s> Parser<'s> {
                 );
             }
         }
-        Ok(BlockSyntax { kind, kind_span, labels, open, body })
+        let head = labels.last().map_or(kind_span, |(_, label)| kind_span.to(*label));
+        Ok(BlockSyntax { kind, kind_span, labels, head, open, body })
     }
 
     /// The inside of a block on one line: a single argument.
@@ -466,7 +473,7 @@ impl<'s> Parser<'s> {
                 return self.fail("Invalid single-argument block definition", "A single-line block definition must end with a closing brace immediately after its single argument definition.", end.span);
             }
         }
-        Ok(BodySyntax { items: vec![item], span: open.to(end.span) })
+        Ok(BodySyntax { items: vec![item], span: open.to(end.span), json: false })
     }
 
     /// A quoted text that must be known without computing.

@@ -158,6 +158,20 @@ impl<'s> Scanner<'s> {
         self.at.column += columns as u32;
     }
 
+    /// Skips characters of one byte each and no newline.
+    fn skip_plain(&mut self, length: usize) {
+        self.offset += length;
+        self.at.byte += length;
+        self.at.column += length as u32;
+    }
+
+    /// Takes a token of characters of one byte each and no newline.
+    fn take_plain(&mut self, kind: Kind, length: usize) {
+        let start = self.at;
+        self.skip_plain(length);
+        self.tokens.push(Token { kind, span: Span { start, end: self.at } });
+    }
+
     fn take(&mut self, kind: Kind, length: usize) {
         let start = self.at;
         self.skip(length);
@@ -168,7 +182,9 @@ impl<'s> Scanner<'s> {
         let rest = self.rest();
         let first = rest.as_bytes()[0];
         match first {
-            b' ' | b'\t' => self.skip(rest.len() - rest.trim_start_matches([' ', '\t']).len()),
+            b' ' | b'\t' => {
+                self.skip_plain(rest.bytes().take_while(|byte| matches!(byte, b' ' | b'\t')).count())
+            }
             b'\n' => self.take(Kind::Newline, 1),
             b'\r' if rest.starts_with("\r\n") => self.take(Kind::Newline, 2),
             b'#' => self.take(Kind::Comment, line_length(rest)),
@@ -180,7 +196,7 @@ impl<'s> Scanner<'s> {
                     self.operator();
                 }
             },
-            b'0'..=b'9' => self.take(Kind::Number, number_length(rest)),
+            b'0'..=b'9' => self.take_plain(Kind::Number, number_length(rest)),
             b'"' => {
                 self.take(Kind::OpenQuote, 1);
                 self.modes.push(Mode::Quoted);
@@ -190,6 +206,7 @@ impl<'s> Scanner<'s> {
             b'<' if rest.starts_with("<<") => self.open_heredoc(),
             _ => match ident_length(rest) {
                 0 => self.operator(),
+                length if rest[..length].is_ascii() => self.take_plain(Kind::Ident, length),
                 length => self.take(Kind::Ident, length),
             },
         }
@@ -239,22 +256,24 @@ impl<'s> Scanner<'s> {
     }
 
     fn operator(&mut self) {
-        const TWO: [(&str, Kind); 8] = [
-            ("==", Kind::EqualEqual),
-            ("!=", Kind::NotEqual),
-            ("<=", Kind::LessEqual),
-            (">=", Kind::GreaterEqual),
-            ("=>", Kind::Arrow),
-            ("&&", Kind::And),
-            ("||", Kind::Or),
-            ("::", Kind::DoubleColon),
-        ];
         let rest = self.rest();
         if rest.starts_with("...") {
-            return self.take(Kind::Ellipsis, 3);
+            return self.take_plain(Kind::Ellipsis, 3);
         }
-        if let Some((_, kind)) = TWO.iter().find(|(text, _)| rest.starts_with(text)) {
-            return self.take(*kind, 2);
+        let bytes = rest.as_bytes();
+        let two = match (bytes[0], bytes.get(1)) {
+            (b'=', Some(b'=')) => Some(Kind::EqualEqual),
+            (b'!', Some(b'=')) => Some(Kind::NotEqual),
+            (b'<', Some(b'=')) => Some(Kind::LessEqual),
+            (b'>', Some(b'=')) => Some(Kind::GreaterEqual),
+            (b'=', Some(b'>')) => Some(Kind::Arrow),
+            (b'&', Some(b'&')) => Some(Kind::And),
+            (b'|', Some(b'|')) => Some(Kind::Or),
+            (b':', Some(b':')) => Some(Kind::DoubleColon),
+            _ => None,
+        };
+        if let Some(kind) = two {
+            return self.take_plain(kind, 2);
         }
         let kind = match rest.as_bytes()[0] {
             b'[' => Kind::OpenBracket,
@@ -322,6 +341,13 @@ impl<'s> Scanner<'s> {
         let bytes = rest.as_bytes();
         let mut length = 0;
         while length < bytes.len() {
+            // Most of a text means nothing but itself.
+            let special = |byte: &u8| matches!(byte, b'$' | b'%' | b'\n' | b'\r' | b'"' | b'\\');
+            let plain = bytes[length..].iter().position(special).unwrap_or(bytes.len() - length);
+            length += plain;
+            if length == bytes.len() {
+                break;
+            }
             let here = &rest[length..];
             match bytes[length] {
                 b'$' | b'%' if here[1..].starts_with('{') => {
@@ -399,6 +425,16 @@ fn number_length(text: &str) -> usize {
 
 /// Bytes of the name that the text begins with; 0 when it begins with none.
 pub(crate) fn ident_length(text: &str) -> usize {
+    let Some(first) = text.bytes().next() else { return 0 };
+    if first.is_ascii() && !(first.is_ascii_alphabetic() || first == b'_') {
+        return 0;
+    }
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let length = text.bytes().take_while(plain).count();
+    // Most names are plain to their end.
+    if length > 0 && text.as_bytes().get(length).is_none_or(u8::is_ascii) {
+        return length;
+    }
     let mut chars = text.char_indices();
     match chars.next() {
         Some((_, c)) if unicode_ident::is_xid_start(c) || c == '_' => {}

@@ -170,6 +170,7 @@ impl Expr {
 pub(crate) struct BodySyntax {
     pub items: Vec<Item>,
     pub span: Span,
+    pub json: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -190,15 +191,11 @@ pub(crate) struct BlockSyntax {
     pub kind: String,
     pub kind_span: Span,
     pub labels: Vec<(String, Span)>,
+    /// Kind and labels; in JSON the opening bracket.
+    pub head: Span,
+    /// The opening brace; in JSON the closing one, which is where messages say that something is missing.
     pub open: Span,
     pub body: BodySyntax,
-}
-
-impl BlockSyntax {
-    /// Kind and labels.
-    pub fn head(&self) -> Span {
-        self.labels.last().map_or(self.kind_span, |(_, label)| self.kind_span.to(*label))
-    }
 }
 
 impl BodySyntax {

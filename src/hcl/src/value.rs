@@ -146,6 +146,23 @@ impl Value {
         }
     }
 
+    /// Steps that an operation on it takes because of what it is: a number of thousands of digits, or a text of characters
+    /// that are more than a byte each, have to be looked at closely.
+    pub(crate) fn own_steps(&self) -> u64 {
+        /// Bytes of such a text that take as long as a step.
+        const STEP: u64 = 16;
+        match self {
+            Value::Null | Value::Unknown | Value::Bool(_) => 0,
+            Value::Number(number) => number.own_steps(),
+            Value::String(text) if text.is_ascii() => 0,
+            Value::String(text) => text.len() as u64 / STEP,
+            Value::Tuple(items) | Value::List(_, items) | Value::Set(_, items) => {
+                items.iter().map(Value::own_steps).sum()
+            }
+            Value::Object(members) | Value::Map(_, members) => members.values().map(Value::own_steps).sum(),
+        }
+    }
+
     /// The order in which sets keep their items.
     pub(crate) fn order(a: &Value, b: &Value) -> Ordering {
         match (a, b) {

@@ -234,7 +234,7 @@ impl Variables {
             let detail = "The message is shown to whoever sets the variable, so it must not be empty.";
             self.problem("Invalid validation error message", detail, source.range(message.expr.span));
         }
-        Some(Rule { condition: condition.expr.clone(), message: text, range: source.range(block.head()) })
+        Some(Rule { condition: condition.expr.clone(), message: text, range: source.range(block.head) })
     }
 
     /// Sets variables from the environment: names that nobody declared are none of our business.

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use hcl::{Count, Inputs, RootBlock, evaluate, format, parse_plain};
 use proptest::prelude::*;
 
-const JOB: RootBlock = RootBlock { kind: "job", labels: &["name"], count: Count::One, opaque: &[] };
+const JOB: RootBlock = RootBlock {
+    kind: "job",
+    labels: &["name"],
+    count: Count::One,
+    opaque: &[],
+    inside: || hcl::Inside::Arguments,
+};
 
 fn evaluated(text: &str) -> Result<(), String> {
     let inputs = Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)));

@@ -15,7 +15,13 @@ fn rows(name: &str) -> Vec<Json> {
     serde_json::from_str(&recorded(name)).expect("recorded as JSON")
 }
 
-const JOB: RootBlock = RootBlock { kind: "job", labels: &["name"], count: Count::One, opaque: &[] };
+const JOB: RootBlock = RootBlock {
+    kind: "job",
+    labels: &["name"],
+    count: Count::One,
+    opaque: &[],
+    inside: || hcl::Inside::Arguments,
+};
 
 fn inputs(text: &str) -> Inputs {
     Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)))
@@ -176,8 +182,9 @@ fn the_whole_language_evaluates_as_recorded() {
 #[test]
 fn json_syntax_evaluates_its_strings() {
     let body = evaluate(&inputs(&recorded("jobs/hcl-json.json"))).expect("the job is valid");
-    let job = body.attribute("job").expect("the job is an attribute");
-    assert_eq!(job.value.to_json()["hcl-json"]["meta"]["a"], "X");
-    let place = job.places.find(["hcl-json", "group", "g", "count"]).expect("its place is known");
-    assert_eq!(place.start.line, 1);
+    let job = body.blocks_of("job").next().expect("a job");
+    assert_eq!(job.labels[0].0, "hcl-json");
+    let meta = job.body.attribute("meta").expect("an argument");
+    assert_eq!(meta.value.to_json()["a"], "X");
+    assert_eq!(meta.range.start.line, 1);
 }

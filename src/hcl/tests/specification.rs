@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hcl::{Body, Count, Inputs, RootBlock, evaluate};
 
-const ROOT: RootBlock = RootBlock { kind: "w", labels: &[], count: Count::Any, opaque: &[] };
+const ROOT: RootBlock =
+    RootBlock { kind: "w", labels: &[], count: Count::Any, opaque: &[], inside: || hcl::Inside::Arguments };
 
 fn inputs(text: &str) -> Inputs {
     Inputs::of_file("f", text, &[ROOT], Arc::new(|bytes: &mut [u8]| bytes.fill(7)))

@@ -8,7 +8,26 @@ use hcl::{
     parse_plain,
 };
 
-const JOB: RootBlock = RootBlock { kind: "job", labels: &["name"], count: Count::One, opaque: &[] };
+/// Bodies that hold groups, and arguments of any name.
+struct Groups;
+
+impl hcl::Schema for Groups {
+    fn has_argument(&self, _name: &str) -> bool {
+        true
+    }
+
+    fn block(&self, name: &str) -> Option<hcl::Form> {
+        (name == "group").then_some(hcl::Form { label: Some("name"), inside: hcl::Inside::Arguments })
+    }
+}
+
+const JOB: RootBlock = RootBlock {
+    kind: "job",
+    labels: &["name"],
+    count: Count::One,
+    opaque: &[],
+    inside: || hcl::Inside::Body(&Groups),
+};
 
 fn inputs(text: &str) -> Inputs {
     Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)))
@@ -32,8 +51,7 @@ fn values_of_variables_in_json_are_no_templates() {
     let json = |variables: &str| format!("{{\"job\": {{\"j\": {{\"v\": \"${{var.x}}\"}}}}, {variables}}}");
     let evaluate_json = |variables: &str| {
         let body = evaluate(&inputs(&json(variables))).map_err(|d| d.to_string())?;
-        let job = body.attribute("job").expect("a job").value.to_json();
-        Ok::<_, String>(job["j"]["v"].to_string())
+        Ok::<_, String>(value_of(&body))
     };
     assert_eq!(
         evaluate_json(r#""variable": {"x": {"default": "${1}"}}, "locals": null"#),
@@ -174,16 +192,20 @@ fn json_has_variables_locals_and_generated_blocks() {
             "for_each": "${var.n}", "labels": ["g-${group.value}"], "content": { "count": "${group.key}" } } } } }
     }"#;
     let body = evaluate(&inputs(text)).expect("valid");
-    let job = body.attribute("job").expect("the job").value.to_json();
-    let wanted = serde_json::json!({ "j": { "v": ["A", "B"], "run": "${node.x}",
-        "group": [{ "g-a": { "count": 0 } }, { "g-b": { "count": 1 } }] } });
-    assert_eq!(job, wanted);
+    let job = &body.blocks_of("job").next().expect("a job").body;
+    let value = |name: &str| job.attribute(name).expect("an argument").value.to_json();
+    assert_eq!(value("v"), serde_json::json!(["A", "B"]));
+    assert_eq!(value("run"), "${node.x}");
+    let counts = job.blocks_of("group").map(|group| (group.labels[0].0.as_str(), group));
+    let counts: Vec<_> =
+        counts.map(|(name, group)| (name, group.body.attributes[0].value.to_json())).collect();
+    assert_eq!(counts, [("g-a", 0.into()), ("g-b", 1.into())]);
 }
 
 #[test]
 fn json_errors_say_where() {
     for (text, wanted) in [
-        ("{\n  \"job\": nope\n}", "input.hcl:2,11-12: Invalid JSON;"),
+        ("{\n  \"job\": nope\n}", "input.hcl:2,10-14: Invalid JSON keyword;"),
         ("{\n  \"jobb\": {}\n}", "input.hcl:2,3-9: Extraneous JSON object property;"),
         ("{\"job\": {\"j\": {\"v\": \"a${1 +}\"}}}", "input.hcl:1,28-29: Invalid expression;"),
         ("{\"job\": {\"j\": {\"v\": \"${nofun()}\"}}}", "input.hcl:1,24-29: Call to unknown function;"),

@@ -34,9 +34,9 @@ const BCRYPT_COST_MAX: i64 = 14;
 
 /// The usual cost takes some fifty milliseconds, each one above doubles it.
 const BCRYPT_COST_DEFAULT: i64 = 10;
-const BCRYPT_STEPS: u64 = 80;
+const BCRYPT_STEPS: u64 = 120;
 
-/// What a hash takes of the limits: a dozen of the usual cost are as much as a whole file may take.
+/// What a hash takes of the limits: eight of the usual cost are as much as a whole file may take.
 pub(super) fn bcrypt_steps(arguments: &[Value]) -> u64 {
     let cost = match arguments.get(1) {
         Some(Value::Number(cost)) => cost.as_i64().unwrap_or(BCRYPT_COST_MAX),

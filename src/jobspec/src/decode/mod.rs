@@ -1,7 +1,6 @@
 //! An evaluated HCL body to a job in the API's shape, as written: what the file does not say stays unset.
 
 mod finish;
-mod json_blocks;
 mod values;
 
 use crate::object::Object;
@@ -9,12 +8,16 @@ use crate::schema::{Block, Field, JOB, Kind, MapForm};
 use crate::shape;
 use hcl::{Body, Diagnostic, Range, similar_name};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// The blocks that a job file is made of, for [`hcl::Inputs::root_blocks`].
-pub const ROOT_BLOCKS: [hcl::RootBlock; 1] =
-    [hcl::RootBlock { kind: "job", labels: &["name"], count: hcl::Count::One, opaque: &FREE_BLOCKS }];
+pub const ROOT_BLOCKS: [hcl::RootBlock; 1] = [hcl::RootBlock {
+    kind: "job",
+    labels: &["name"],
+    count: hcl::Count::One,
+    opaque: &FREE_BLOCKS,
+    inside: || hcl::Inside::Body(&JOB),
+}];
 
 /// The blocks that the table leaves to their readers.
 const FREE_BLOCKS: [&str; 2] = ["config", "policy"];
@@ -41,25 +44,10 @@ pub(crate) const FIELDS_MAX: usize = 2_000_000;
 const PROBLEMS_MAX: usize = 1000;
 
 #[derive(Default)]
-struct Decoder<'a> {
+struct Decoder {
     problems: Vec<Diagnostic>,
-    /// In the JSON syntax, where everything stands.
-    places: Option<&'a hcl::Places>,
-    /// In the JSON syntax, the names that lead to the object being read.
-    path: Vec<String>,
     /// Fields of the blocks that were read.
     fields: usize,
-}
-
-/// A block of the file, or an object of a JSON text that stands for one.
-struct Found<'b> {
-    labels: Vec<(String, Range)>,
-    /// Its kind and labels, for messages about the whole block.
-    head: Range,
-    open: Range,
-    dynamic: Option<hcl::Dynamic>,
-    body: Cow<'b, Body>,
-    path: Vec<String>,
 }
 
 /// What was read of a body: the fields of the API, and what exists in job files only.
@@ -78,7 +66,7 @@ impl Read {
     }
 }
 
-impl<'a> Decoder<'a> {
+impl Decoder {
     fn report(&mut self, summary: impl Into<String>, detail: impl Into<String>, range: Range) {
         if !self.full() {
             self.problems.push(Diagnostic::error(summary, detail, range));
@@ -90,31 +78,10 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reads the job of a file. That there is exactly one was seen to when the file was evaluated.
-    fn file(&mut self, body: &'a Body) -> Option<Object> {
-        if let Some(block) = body.blocks_of("job").next() {
-            let label = block.labels.first().map(|(label, _)| label.as_str()).unwrap_or_default();
-            return Some(self.job(&block.body, label));
-        }
-        // In the JSON syntax, a job is an object of one member: its label.
-        let attribute = body.attribute("job")?;
-        self.places = Some(&attribute.places);
-        let found = self.json_blocks(attribute, Vec::new(), "job", Labels::One("name"));
-        let [first, others @ ..] = found.as_slice() else {
-            if self.problems.is_empty() {
-                self.problems.push(Diagnostic::general("Missing job block", "A job block is required"));
-            }
-            return None;
-        };
-        if let Some(second) = others.first() {
-            let detail = format!(
-                "Only one block of type \"job\" is allowed. Previous definition was at {}.",
-                first.head
-            );
-            self.report("Duplicate job block", detail, second.head.clone());
-        }
-        self.path = first.path.clone();
-        let label = first.labels.first().map(|(label, _)| label.clone()).unwrap_or_default();
-        Some(self.job(&first.body, &label))
+    fn file(&mut self, body: &Body) -> Option<Object> {
+        let block = body.blocks_of("job").next()?;
+        let label = block.labels.first().map(|(label, _)| label.as_str()).unwrap_or_default();
+        Some(self.job(&block.body, label))
     }
 
     fn job(&mut self, body: &Body, label: &str) -> Object {
@@ -153,20 +120,9 @@ impl<'a> Decoder<'a> {
                     self.map_argument(field, attribute, body)
                 }
                 Kind::StringMap | Kind::StringListMap if !body.json && field.is_block() => continue,
-                Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free if !body.json => continue,
-                Kind::StringMap | Kind::StringListMap if !body.json || field.map_form != MapForm::Block => {
+                Kind::Block(_) | Kind::Blocks(_) | Kind::BlockMap(_) | Kind::Free => continue,
+                Kind::StringMap | Kind::StringListMap => {
                     self.value(field, &attribute.value, &attribute.value_range)
-                }
-                Kind::Block(_)
-                | Kind::Blocks(_)
-                | Kind::BlockMap(_)
-                | Kind::Free
-                | Kind::StringMap
-                | Kind::StringListMap => {
-                    let mut path = self.path.clone();
-                    path.push(attribute.name.clone());
-                    let found = self.json_blocks(attribute, path, field.hcl, labels(block, field));
-                    self.nested(block, field, found)
                 }
                 _ if matches!(block.name, "Constraint" | "Affinity") => self.compared(field.kind, attribute),
                 _ => self.value(field, &attribute.value, &attribute.value_range),
@@ -175,12 +131,16 @@ impl<'a> Decoder<'a> {
                 put(field, value);
             }
         }
-        for field in block.fields.iter().filter(|field| field.is_block() && !field.hcl.is_empty()) {
-            let found: Vec<_> = body.blocks_of(field.hcl).map(found).collect();
+        // Each kind where the first of it stands, so that a body is looked through for those kinds alone that it has.
+        let mut read = Vec::new();
+        for field in body.blocks.iter().filter_map(|inner| block.hcl_field(&inner.kind)) {
             // Where both forms of a map stand, that has been reported.
-            if found.is_empty() || body.attribute(field.hcl).is_some() {
+            let again = read.contains(&field.hcl) || body.attribute(field.hcl).is_some();
+            if again || !field.is_block() {
                 continue;
             }
+            read.push(field.hcl);
+            let found: Vec<_> = body.blocks_of(field.hcl).collect();
             if let Some(value) = self.nested(block, field, found) {
                 put(field, value);
             }
@@ -193,7 +153,7 @@ impl<'a> Decoder<'a> {
         &mut self,
         parent: &'static Block,
         field: &'static Field,
-        found: Vec<Found<'_>>,
+        found: Vec<&hcl::Block>,
     ) -> Option<Value> {
         let expected = labels(parent, field);
         let found: Vec<_> = found.into_iter().filter(|one| self.labels_fit(field, expected, one)).collect();
@@ -201,8 +161,7 @@ impl<'a> Decoder<'a> {
             self.refuse_repeated_scaling(&found);
         }
         match field.kind {
-            // In the JSON syntax a list of blocks may be empty.
-            Kind::Blocks(_) | Kind::BlockMap(_) if found.is_empty() => None,
+            _ if found.is_empty() => None,
             Kind::Blocks(inner) => {
                 let items = found.iter().map(|one| self.one(parent, field, inner, one));
                 Some(items.collect::<Vec<_>>().into())
@@ -220,7 +179,7 @@ impl<'a> Decoder<'a> {
                 let of_job = parent.name == "Job" && field.hcl == "vault";
                 let first = if last_wins { found.last() } else { found.first() }?;
                 if let Some(second) = found.get(1).filter(|_| !last_wins) {
-                    let (name, place) = (field.hcl, &first.head);
+                    let (name, place) = (field.hcl, &first.range);
                     let detail = if of_job {
                         format!(
                             "Only one block of type {name:?} is allowed. Previous definition was at {place}."
@@ -228,7 +187,7 @@ impl<'a> Decoder<'a> {
                     } else {
                         format!("Only one {name} block is allowed. Another was defined at {place}.")
                     };
-                    self.report(format!("Duplicate {name} block"), detail, second.head.clone());
+                    self.report(format!("Duplicate {name} block"), detail, second.range.clone());
                     if !of_job {
                         return None;
                     }
@@ -252,7 +211,7 @@ impl<'a> Decoder<'a> {
         parent: &'static Block,
         field: &'static Field,
         inner: &'static Block,
-        found: &Found<'_>,
+        found: &hcl::Block,
     ) -> Value {
         let label = found.labels.first();
         for field in inner.fields.iter().filter(|field| field.required) {
@@ -260,9 +219,7 @@ impl<'a> Decoder<'a> {
                 self.missing(field.hcl, found);
             }
         }
-        let outside = std::mem::replace(&mut self.path, found.path.clone());
         let read = self.read(inner, &found.body, label.map(|(label, _)| label.as_str()));
-        self.path = outside;
         let mut object = finish::block(inner, read);
         if parent.name == "Task" && field.hcl == "scaling" {
             self.task_scaling(&mut object, found);
@@ -274,21 +231,16 @@ impl<'a> Decoder<'a> {
     }
 
     /// Of what is missing, the place is where the block begins.
-    fn missing(&mut self, name: &str, found: &Found<'_>) {
+    fn missing(&mut self, name: &str, found: &hcl::Block) {
         let detail = format!("The argument {name:?} is required, but no definition was found.");
-        let mut place = found.open.clone();
-        if found.body.json {
-            // In the JSON syntax it is the brace that closes the object.
-            place.start = place.end;
-            place.start.column = place.start.column.saturating_sub(1);
-            place.start.byte = place.start.byte.saturating_sub(1);
-        } else {
+        let mut place = found.open_range.clone();
+        if !found.body.json {
             place.end = place.start;
         }
         self.report("Missing required argument", detail, place);
     }
 
-    fn group_scaling(&mut self, scaling: &Object, found: &Found<'_>) {
+    fn group_scaling(&mut self, scaling: &Object, found: &hcl::Block) {
         if crate::object::is_null(scaling, "Max") {
             self.missing("max", found);
         }
@@ -302,8 +254,8 @@ impl<'a> Decoder<'a> {
     }
 
     /// A second policy for the same resource of a task.
-    fn refuse_repeated_scaling(&mut self, found: &[Found<'_>]) {
-        let name = |one: &Found<'_>| one.labels.first().map(|(label, _)| label.to_lowercase());
+    fn refuse_repeated_scaling(&mut self, found: &[&hcl::Block]) {
+        let name = |one: &hcl::Block| one.labels.first().map(|(label, _)| label.to_lowercase());
         for (index, second) in found.iter().enumerate() {
             let Some(label) = name(second).filter(|label| matches!(label.as_str(), "cpu" | "mem")) else {
                 continue;
@@ -311,14 +263,14 @@ impl<'a> Decoder<'a> {
             if let Some(first) = found[..index].iter().find(|one| name(one).as_ref() == Some(&label)) {
                 let detail = format!(
                     "Only one scaling {label} block is allowed. Another was defined at {}.",
-                    first.head
+                    first.range
                 );
-                self.report(format!("Duplicate scaling {label:?} block"), detail, second.head.clone());
+                self.report(format!("Duplicate scaling {label:?} block"), detail, second.range.clone());
             }
         }
     }
 
-    fn task_scaling(&mut self, scaling: &mut Object, found: &Found<'_>) {
+    fn task_scaling(&mut self, scaling: &mut Object, found: &hcl::Block) {
         let Some((label, range)) = found.labels.first() else { return };
         let kind = match label.to_lowercase().as_str() {
             "cpu" => "vertical_cpu",
@@ -333,16 +285,16 @@ impl<'a> Decoder<'a> {
             own if own != kind => {
                 // The two are told in this order there, the block's own first.
                 let detail = format!("Invalid policy type, expected {own:?} but found {kind:?}");
-                self.report("Invalid scaling policy type", detail, found.head.clone());
+                self.report("Invalid scaling policy type", detail, found.range.clone());
             }
             _ => {}
         }
     }
 
-    fn labels_fit(&mut self, field: &Field, expected: Labels, found: &Found<'_>) -> bool {
+    fn labels_fit(&mut self, field: &Field, expected: Labels, found: &hcl::Block) -> bool {
         let name = field.hcl;
         if let Some(dynamic) = &found.dynamic {
-            return self.generated_labels_fit(name, expected, dynamic, &found.labels);
+            return self.generated_labels_fit(name, expected, dynamic, found);
         }
         match (expected, found.labels.as_slice()) {
             (Labels::None, []) | (Labels::One(_), [_]) => true,
@@ -353,7 +305,7 @@ impl<'a> Decoder<'a> {
             }
             (Labels::One(label), []) => {
                 let detail = format!("All {name} blocks must have 1 labels ({label}).");
-                self.report(format!("Missing {label} for {name}"), detail, found.open.clone());
+                self.report(format!("Missing {label} for {name}"), detail, found.open_range.clone());
                 false
             }
             (Labels::One(label), [_, (_, range), ..]) => {
@@ -371,9 +323,9 @@ impl<'a> Decoder<'a> {
         name: &str,
         expected: Labels,
         dynamic: &hcl::Dynamic,
-        labels: &[(String, Range)],
+        found: &hcl::Block,
     ) -> bool {
-        let (summary, detail, place) = match (expected, &dynamic.labels, labels) {
+        let (summary, detail, place) = match (expected, &dynamic.labels, found.labels.as_slice()) {
             (Labels::None, None, _) | (Labels::One(_), Some(_), [_]) => return true,
             (Labels::None, Some((name, _)), _) => {
                 let detail = "An argument named \"labels\" is not expected here.".to_owned();
@@ -382,7 +334,9 @@ impl<'a> Decoder<'a> {
             (Labels::One(_), None, _) => {
                 let detail = "The argument \"labels\" is required, but no definition was found.".to_owned();
                 let mut place = dynamic.open_range.clone();
-                place.end = place.start;
+                if !found.body.json {
+                    place.end = place.start;
+                }
                 ("Missing required argument", detail, place)
             }
             (Labels::One(_), Some((_, value)), []) => {
@@ -403,20 +357,7 @@ impl<'a> Decoder<'a> {
 
     /// Reports what the table does not know, with the name that was probably meant.
     fn refuse_unknown(&mut self, block: &'static Block, body: &Body) {
-        let mut arguments: Vec<_> = block
-            .fields
-            .iter()
-            .filter(|field| !field.is_block() && block.hcl_field(field.hcl).is_some())
-            .map(|field| field.hcl)
-            .collect();
-        let mut blocks: Vec<_> = block
-            .fields
-            .iter()
-            .filter(|field| field.is_block() && !field.hcl.is_empty())
-            .map(|field| field.hcl)
-            .collect();
-        arguments.sort_unstable();
-        blocks.sort_unstable();
+        let (arguments, blocks) = (block.arguments(), block.blocks());
         let mut defined: Option<BTreeSet<&str>> = None;
         for attribute in &body.attributes {
             if self.full() {
@@ -426,12 +367,12 @@ impl<'a> Decoder<'a> {
             let field = block.hcl_field(name);
             // Maps may be written as arguments, which allows keys that are no names.
             let as_argument = |field: &Field| !field.is_block() || field.map_form == MapForm::Either;
-            if field.is_some_and(|field| body.json || as_argument(field)) {
+            if field.is_some_and(as_argument) {
                 continue;
             }
             if body.json {
                 let others = arguments.iter().filter(|known| body.attribute(known).is_none());
-                let known = similar_name(name, others.chain(&blocks).copied());
+                let known = similar_name(name, others.chain(blocks).copied());
                 let hint = known.map(|known| format!(" Did you mean {known:?}?")).unwrap_or_default();
                 let detail = format!("No argument or block type is named {name:?}.{hint}");
                 self.report("Extraneous JSON object property", detail, attribute.name_range.clone());
@@ -455,7 +396,7 @@ impl<'a> Decoder<'a> {
                 return;
             }
             let name = inner.kind.as_str();
-            if blocks.contains(&name) {
+            if blocks.binary_search(&name).is_ok() {
                 continue;
             }
             let hint = match similar_name(name, blocks.iter().copied()) {
@@ -473,17 +414,6 @@ impl<'a> Decoder<'a> {
     }
 }
 
-fn found(block: &hcl::Block) -> Found<'_> {
-    Found {
-        labels: block.labels.clone(),
-        head: block.range.clone(),
-        open: block.open_range.clone(),
-        dynamic: block.dynamic.clone(),
-        body: Cow::Borrowed(&block.body),
-        path: Vec::new(),
-    }
-}
-
 /// How many labels a block has.
 #[derive(Clone, Copy)]
 enum Labels {
@@ -491,7 +421,7 @@ enum Labels {
     One(&'static str),
 }
 
-fn labels(parent: &'static Block, field: &'static Field) -> Labels {
+fn labels(parent: &Block, field: &'static Field) -> Labels {
     match field.kind {
         Kind::Block(inner) | Kind::Blocks(inner) | Kind::BlockMap(inner) => match inner.label() {
             Some(label) => Labels::One(label.hcl),
@@ -499,5 +429,29 @@ fn labels(parent: &'static Block, field: &'static Field) -> Labels {
             None => Labels::None,
         },
         _ => Labels::None,
+    }
+}
+
+/// What the JSON syntax has to know, since nothing in it tells arguments and blocks apart.
+impl hcl::Schema for Block {
+    fn has_argument(&self, name: &str) -> bool {
+        self.hcl_field(name).is_some()
+    }
+
+    fn block(&self, name: &str) -> Option<hcl::Form> {
+        let field = self.hcl_field(name)?;
+        let inside = match field.kind {
+            Kind::Block(inner) | Kind::Blocks(inner) | Kind::BlockMap(inner) => hcl::Inside::Body(inner),
+            Kind::Free => hcl::Inside::Arguments,
+            Kind::StringMap | Kind::StringListMap if field.map_form == MapForm::Block => {
+                hcl::Inside::Arguments
+            }
+            _ => return None,
+        };
+        let label = match labels(self, field) {
+            Labels::One(label) => Some(label),
+            Labels::None => None,
+        };
+        Some(hcl::Form { label, inside })
     }
 }

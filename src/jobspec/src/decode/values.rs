@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 const SUMMARY: &str = "Unsuitable value type";
 const NULL: &str = "Unsuitable value: null value is not allowed";
 
-impl Decoder<'_> {
+impl Decoder {
     /// Converts one argument. A null is as good as nothing where a field can be unset.
     pub(super) fn value(&mut self, field: &Field, value: &hcl::Value, range: &Range) -> Option<Value> {
         if value.is_null() {
@@ -108,6 +108,13 @@ impl Decoder<'_> {
 }
 
 fn convert(kind: Kind, width: Width, value: &hcl::Value) -> Result<Value, String> {
+    // What is of the right type already, as nearly all of it is.
+    match (kind, value) {
+        (Kind::String, hcl::Value::String(text)) => return Ok(text.as_str().into()),
+        (Kind::Bool, hcl::Value::Bool(truth)) => return Ok((*truth).into()),
+        (Kind::Int, hcl::Value::Number(_)) => return whole(value, width, true),
+        _ => {}
+    }
     if !value.is_wholly_known() {
         return Err("Unsuitable value: value must be known".into());
     }

@@ -27,7 +27,41 @@ pub struct Block {
     pub fields: &'static [Field],
     /// A stored object of this kind leaves out what is empty, instead of writing zero values.
     pub omit_empty: bool,
-    alphabetical: OnceLock<Vec<&'static Field>>,
+    lookup: OnceLock<Lookup>,
+}
+
+/// The fields of a block by their names.
+#[derive(Debug)]
+struct Lookup {
+    /// Those that JSON knows, by JSON name.
+    alphabetical: Vec<&'static Field>,
+    /// Those that job files know, by the name there.
+    hcl: Vec<&'static Field>,
+    /// Names of arguments and of blocks in job files.
+    arguments: Vec<&'static str>,
+    blocks: Vec<&'static str>,
+    label: Option<&'static Field>,
+}
+
+impl Lookup {
+    fn new(fields: &'static [Field]) -> Self {
+        let mut alphabetical: Vec<_> = fields.iter().filter(|field| !field.json.is_empty()).collect();
+        alphabetical.sort_by_key(|field| field.json);
+        let written = fields.iter().filter(|field| !field.hcl.is_empty());
+        let mut hcl: Vec<_> = written.clone().filter(|field| !field.label).collect();
+        hcl.sort_by_key(|field| field.hcl);
+        let named = |block: bool| {
+            let fields = hcl.iter().filter(move |field| field.is_block() == block);
+            fields.map(|field| field.hcl).collect()
+        };
+        Self {
+            arguments: named(false),
+            blocks: named(true),
+            label: fields.iter().find(|field| field.label),
+            alphabetical,
+            hcl,
+        }
+    }
 }
 
 /// One argument or nested block.
@@ -192,7 +226,7 @@ pub enum Form {
 
 impl Block {
     const fn new(name: &'static str, doc: &'static str, fields: &'static [Field]) -> Self {
-        Self { name, doc, fields, omit_empty: false, alphabetical: OnceLock::new() }
+        Self { name, doc, fields, omit_empty: false, lookup: OnceLock::new() }
     }
 
     const fn omitting_empty(mut self) -> Self {
@@ -202,11 +236,21 @@ impl Block {
 
     /// The fields that JSON knows, by JSON name.
     pub fn alphabetical(&'static self) -> &'static [&'static Field] {
-        self.alphabetical.get_or_init(|| {
-            let mut fields: Vec<_> = self.fields.iter().filter(|field| !field.json.is_empty()).collect();
-            fields.sort_by_key(|field| field.json);
-            fields
-        })
+        &self.lookup().alphabetical
+    }
+
+    fn lookup(&self) -> &Lookup {
+        self.lookup.get_or_init(|| Lookup::new(self.fields))
+    }
+
+    /// Names of its arguments in job files, sorted.
+    pub(crate) fn arguments(&self) -> &[&'static str] {
+        &self.lookup().arguments
+    }
+
+    /// Names of its blocks in job files, sorted.
+    pub(crate) fn blocks(&self) -> &[&'static str] {
+        &self.lookup().blocks
     }
 
     /// The field of this JSON name, in any case, as Go's decoder finds it.
@@ -219,12 +263,13 @@ impl Block {
 
     /// The argument or block of this name in a job file.
     pub fn hcl_field(&self, name: &str) -> Option<&'static Field> {
-        self.fields.iter().find(|field| field.hcl == name && !field.label && !name.is_empty())
+        let fields = &self.lookup().hcl;
+        fields.binary_search_by(|field| field.hcl.cmp(name)).ok().map(|index| fields[index])
     }
 
     /// The field that takes the block's label.
     pub fn label(&self) -> Option<&'static Field> {
-        self.fields.iter().find(|field| field.label)
+        self.lookup().label
     }
 }
 
@@ -378,4 +423,17 @@ pub fn blocks() -> Vec<(String, &'static Block)> {
     let mut all = Vec::new();
     visit("job".into(), &JOB, &mut all);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_fields_of_a_block_have_one_name() {
+        for (path, block) in blocks() {
+            let names: Vec<_> = block.lookup().hcl.iter().map(|field| field.hcl).collect();
+            assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{path}: {names:?}");
+        }
+    }
 }

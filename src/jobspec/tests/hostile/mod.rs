@@ -60,6 +60,12 @@ fn large() -> Vec<Text> {
             format!("{{\"job\": {{\"j\": {{\"name\": \"{}\"}}}}}}", "x".repeat(10 << 20)),
             "File too large",
         ),
+        (
+            "3 MB of JSON objects",
+            format!("{{\"job\": {{\"j\": {{\"group\": [{}{{}}]}}}}}}", "{},".repeat(1 << 20)),
+            "File too complex",
+        ),
+        ("3 MB of JSON commas", format!("{{\"job\": {}", ",".repeat(3 << 20)), "Invalid start of value"),
         ("3 MB of comments", job(&comment.repeat(3 << 15)), ""),
         ("3 MB of text", job(&format!("meta {{\n a = \"{}\"\n}}", "x".repeat(3 << 20))), ""),
         ("3 MB of arguments", job(&line.repeat((3 << 20) / line.len())), "File too complex"),
@@ -111,7 +117,7 @@ fn growing() -> Vec<Text> {
         (
             "a large expression",
             job(&format!("name = regex_replace(\"a\", \"{}\", \"x\")", "(a{1000}){1000}".repeat(10))),
-            "regex_replace",
+            "limit reached",
         ),
         (
             "many alternatives",
@@ -153,6 +159,16 @@ const INSIDES: &[(&str, &str, &str)] = &[
         "texts replaced by longer ones",
         "name = replace(replace(format(\"%999s\", \"x\"), \" \", format(\"%999s\", \"y\")), \" \", format(\"%999s\", \"z\"))",
         "the result is too long",
+    ),
+    (
+        "long numbers as texts",
+        "name = jsonencode([for a in range(1000) : [for b in range(1000) : \"${1e60000}\"]])",
+        "limit reached",
+    ),
+    (
+        "many expressions",
+        "name = jsonencode([for a in range(1000) : [for b in range(1000) : regex_replace(\"aaa\", \"(a|b){1,30}${a}\", \"x\")]])",
+        "limit reached",
     ),
     ("a slow hash", "name = bcrypt(\"x\", 31)", "take too long here"),
     (
