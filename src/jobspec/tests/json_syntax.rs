@@ -27,7 +27,7 @@ fn names_of_blocks_and_arguments_are_kept_and_those_of_values_evaluated() {
     let group = &job["TaskGroups"][0];
     assert_eq!(group["Name"], "g${1+1}");
     assert_eq!(group["Tasks"][0]["Config"]["labels"]["K"], 2);
-    assert_eq!(group["Tasks"][0]["Env"]["${upper(\"e\")}"], "v");
+    assert_eq!(group["Tasks"][0]["Env"]["E"], "v");
     refused(r#"{"job": {"j": {"t${\"y\"}pe": "batch"}}}"#, &["f:1,16-29 Extraneous JSON object property"]);
 }
 
