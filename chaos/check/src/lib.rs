@@ -13,6 +13,7 @@ mod fixture;
 mod handover;
 mod history;
 mod linear;
+mod looked;
 mod observation;
 mod properties;
 mod property;

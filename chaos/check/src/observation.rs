@@ -163,8 +163,8 @@ pub struct RaftView {
     pub committed: Option<LogPoint>,
     /// Up to where it applied them.
     pub applied: Option<LogPoint>,
-    /// Entries of its log, as many as are at hand: the place of each and a hash of what it says. On simulated disks,
-    /// only what would outlive a crash.
+    /// Entries of its log, as many as are at hand and in their order: the place of each and a hash of what it says. On
+    /// simulated disks, only what would outlive a crash.
     pub log: Vec<(LogPoint, u64)>,
     /// Who votes, as its latest configuration says; more than one set while that changes.
     pub voters: Vec<BTreeSet<u64>>,

@@ -10,7 +10,7 @@ usage: chaos-sim --seeds COUNT [--from SEED] [--twice] [--first]   run that many
        chaos-sim --seed SEED [--logs FILTER]             repeat one, step by step
        chaos-sim --minimise SEED                         find the fewest faults that a failing seed needs
 
-  --twice            run each seed twice: the traces must be the same
+  --twice            run each seed twice, all of them once and then again: the traces must be the same
   --first            begin no further seed after the first that fails
   --minutes COUNT    begin no further seed after so many minutes
   --profile NAME     calm, storm, disk, gossip, reconnect or upgrade; storm unless said

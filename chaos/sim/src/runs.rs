@@ -1,9 +1,11 @@
 //! Does what is asked: starts a process for each run, and puts together what they say.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    fmt,
-    process::{Child, Command as Process, ExitCode, Stdio},
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    process::{Command as Process, ExitCode, Output, Stdio},
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -78,13 +80,32 @@ impl FormatTime for Simulated {
     }
 }
 
-/// Runs of other processes, a few at a time, in order.
+/// Runs that may be over before the one whose turn it is to be told of: a slow run does not leave processors idle, and
+/// what waits is bounded.
+const AHEAD_MAX: usize = 64;
+
+/// Runs of other processes, a few at a time, which are told of in the order in which they were started.
 struct Runs<'a> {
     command: &'a Command,
-    started: VecDeque<(u64, Child)>,
+    started: usize,
+    told_of: usize,
+    running: usize,
+    over: BTreeMap<usize, (u64, io::Result<Output>)>,
+    tell: mpsc::Sender<(usize, u64, io::Result<Output>)>,
+    told: mpsc::Receiver<(usize, u64, io::Result<Output>)>,
 }
 
-impl Runs<'_> {
+impl<'a> Runs<'a> {
+    fn of(command: &'a Command) -> Self {
+        let (tell, told) = mpsc::channel();
+        Self { command, started: 0, told_of: 0, running: 0, over: BTreeMap::new(), tell, told }
+    }
+
+    /// Tells whether another one may be started.
+    fn has_room(&self) -> bool {
+        self.running < self.command.jobs && self.started - self.told_of < self.command.jobs + AHEAD_MAX
+    }
+
     fn start(&mut self, seed: u64, without: &BTreeSet<usize>) -> Result<(), String> {
         let child = Process::new(own_path()?)
             .args(self.command.for_one(seed, without))
@@ -94,20 +115,46 @@ impl Runs<'_> {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| error.to_string())?;
-        self.started.push_back((seed, child));
+        let (number, tell) = (self.started, self.tell.clone());
+        // It ends with its process.
+        let waiter = thread::Builder::new().name("chaos-sim-run".to_owned()).spawn(move || {
+            // Nobody to tell means that another run could not be started.
+            let _ = tell.send((number, seed, child.wait_with_output()));
+        });
+        waiter.map_err(|error| error.to_string())?;
+        self.started += 1;
+        self.running += 1;
         Ok(())
     }
 
-    /// Waits for the run that was started first.
+    /// Waits until the run whose turn it is has ended or there is room for another one. None when no run is left, or the
+    /// next one is not over yet.
     fn next(&mut self) -> Result<Option<Verdict>, String> {
-        let Some((seed, child)) = self.started.pop_front() else { return Ok(None) };
-        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        while !self.over.contains_key(&self.told_of) {
+            if self.running == 0 {
+                return Ok(None);
+            }
+            let (number, seed, output) = self.told.recv().map_err(|error| error.to_string())?;
+            self.running -= 1;
+            self.over.insert(number, (seed, output));
+            if number != self.told_of {
+                return Ok(None);
+            }
+        }
+        let Some((seed, output)) = self.over.remove(&self.told_of) else { return Ok(None) };
+        self.told_of += 1;
+        let output = output.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout);
         let verdict = text.lines().find_map(|line| line.strip_prefix(VERDICT_LINE));
         let verdict = verdict.and_then(|verdict| serde_json::from_str(verdict).ok());
         verdict
             .map(Some)
             .ok_or_else(|| format!("the run of seed {seed} ended without a verdict: {}", output.status))
+    }
+
+    /// Tells whether every run was told of.
+    fn is_done(&self) -> bool {
+        self.told_of == self.started
     }
 }
 
@@ -117,20 +164,25 @@ fn many(
     twice: bool,
     first: bool,
 ) -> Result<ExitCode, String> {
-    let each = if twice { 2 } else { 1 };
-    let mut left = seeds.flat_map(|seed| std::iter::repeat_n(seed, each));
-    let mut runs = Runs { command, started: VecDeque::new() };
+    // All once before any again: when time runs out, that costs comparisons and no seeds.
+    let mut left = seeds.clone().chain(seeds.filter(|_| twice));
+    let mut runs = Runs::of(command);
     let (began, mut table) = (Instant::now(), Table::begin(command));
     loop {
         let late = command.most.is_some_and(|most| began.elapsed() >= most);
         let enough = late || first && !table.is_clean();
-        while runs.started.len() < command.jobs
-            && !enough
+        while !enough
+            && runs.has_room()
             && let Some(seed) = left.next()
         {
             runs.start(seed, &command.without)?;
         }
-        let Some(verdict) = runs.next()? else { break };
+        let Some(verdict) = runs.next()? else {
+            if runs.is_done() {
+                break;
+            }
+            continue;
+        };
         for finding in &verdict.findings {
             let at = finding.at.as_secs_f64();
             println!("seed {}: {} at {at:.1} s: {}", verdict.seed, finding.property, finding.what);
@@ -151,7 +203,7 @@ fn many(
 fn minimise(command: &Command, seed: u64) -> Result<ExitCode, String> {
     let plan = command.plan(seed);
     let fails = |without: &BTreeSet<usize>| -> Result<Option<Verdict>, String> {
-        let mut runs = Runs { command, started: VecDeque::new() };
+        let mut runs = Runs::of(command);
         runs.start(seed, without)?;
         Ok(runs.next()?.filter(|verdict| !verdict.findings.is_empty()))
     };

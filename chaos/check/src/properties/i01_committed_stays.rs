@@ -10,6 +10,8 @@ const REMEMBERED_MAX: usize = 20_000;
 pub struct CommittedStays {
     /// The entry at each committed index, and who said so first.
     committed: BTreeMap<u64, (LogPoint, u64, u64)>,
+    /// What each server's log had of them when it was last looked at: the same entry need not be looked for again.
+    known: BTreeMap<u64, Vec<(LogPoint, u64)>>,
     /// Up to where anyone knew entries to be committed.
     last: LogPoint,
     /// The voters that everyone agreed on at the last observation; none while that changes.
@@ -45,7 +47,12 @@ impl CommittedStays {
         if !raft.log.iter().any(|(point, _)| *point == committed) {
             return Ok(());
         }
-        for (point, hash) in raft.log.iter().filter(|(point, _)| point.index <= committed.index) {
+        let committed = &raft.log[..raft.log.partition_point(|(point, _)| point.index <= committed.index)];
+        let before = self.known.entry(id).or_default();
+        let first = committed.first().map_or(0, |(point, _)| point.index);
+        let passed = before.partition_point(|(point, _)| point.index < first);
+        let same = before[passed..].iter().zip(committed).take_while(|(old, new)| old == new).count();
+        for (point, hash) in &committed[same..] {
             let (known, known_hash, who) = *self.committed.entry(point.index).or_insert((*point, *hash, id));
             if (known, known_hash) != (*point, *hash) {
                 return Err(format!(
@@ -53,6 +60,8 @@ impl CommittedStays {
                 ));
             }
         }
+        before.clear();
+        before.extend_from_slice(committed);
         while self.committed.len() > REMEMBERED_MAX {
             self.committed.pop_first();
         }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
 use crate::{LogPoint, Observation, Property};
 
@@ -12,19 +12,18 @@ impl Property for LogsAgree {
     }
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        let logs: Vec<(u64, Log)> = seen
+        let logs: Vec<(u64, &[Entry])> = seen
             .servers
             .iter()
-            .filter_map(|server| server.raft.as_ref().map(|raft| (server.id, &raft.log)))
-            .map(|(id, log)| (id, log.iter().map(|(point, hash)| (point.index, (*point, *hash))).collect()))
+            .filter_map(|server| server.raft.as_ref().map(|raft| (server.id, raft.log.as_slice())))
             .collect();
         for (at, (left_id, left)) in logs.iter().enumerate() {
             for (right_id, right) in &logs[at + 1..] {
-                if let Some(index) = first_conflict(left, right) {
-                    let (one, other) = (left[&index], right[&index]);
+                if let Some((one, other)) = first_conflict(left, right) {
                     return Err(format!(
-                        "servers {left_id} and {right_id} agree on a later entry, but at {index} they have \
-                         {one:?} and {other:?}"
+                        "servers {left_id} and {right_id} agree on a later entry, but at {} they have \
+                         {one:?} and {other:?}",
+                        one.0.index
                     ));
                 }
             }
@@ -33,17 +32,30 @@ impl Property for LogsAgree {
     }
 }
 
-/// Entries by index: the place of each and what it says.
-type Log = BTreeMap<u64, (LogPoint, u64)>;
+/// The place of an entry and what it says.
+type Entry = (LogPoint, u64);
 
-/// Finds an index at which they differ though they have the same place there or later.
-fn first_conflict(left: &Log, right: &Log) -> Option<u64> {
-    let same_place = |index: &&u64| right.get(index).is_some_and(|other| other.0 == left[index].0);
-    let last = *left.keys().rev().find(same_place)?;
-    left.range(..=last).find_map(|(index, entry)| {
-        let other = right.get(index)?;
-        (other != entry).then_some(*index)
-    })
+/// Finds the first entries at one index that differ though both logs have the same place there or later.
+fn first_conflict(left: &[Entry], right: &[Entry]) -> Option<(Entry, Entry)> {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    let mut differ = None;
+    while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
+        match one.0.index.cmp(&other.0.index) {
+            Ordering::Less => left.next(),
+            Ordering::Greater => right.next(),
+            Ordering::Equal => {
+                if differ.is_none() && one != other {
+                    differ = Some((**one, **other));
+                }
+                if differ.is_some() && one.0 == other.0 {
+                    return differ;
+                }
+                left.next();
+                right.next()
+            }
+        };
+    }
+    None
 }
 
 #[cfg(test)]

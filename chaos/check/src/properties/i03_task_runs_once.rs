@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use model::{AllocId, JobType, Text};
+use model::{AllocId, JobKey, JobType, Text};
 
 use crate::{NodeView, Observation, Property, Rows, observation::Moment};
 
@@ -16,7 +16,7 @@ const STOPPING_GRACE: Duration = Duration::from_secs(60);
 /// Machines whose agent is down, paused or cut off are left out of the count: what runs there may have been replaced.
 #[derive(Default)]
 pub struct TaskRunsOnce {
-    excess: BTreeMap<Text, Moment>,
+    excess: BTreeMap<(JobKey, Text), Moment>,
 }
 
 impl Property for TaskRunsOnce {
@@ -61,7 +61,7 @@ impl TaskRunsOnce {
         let within_reach = |machine: &&NodeView| {
             seen.agent(&machine.agent).is_some_and(|agent| agent.running && agent.reachable)
         };
-        let mut groups: BTreeMap<Text, (BTreeSet<AllocId>, usize)> = BTreeMap::new();
+        let mut groups: BTreeMap<(&JobKey, &Text), (BTreeSet<AllocId>, usize)> = BTreeMap::new();
         for task in seen.nodes.iter().filter(within_reach).flat_map(|machine| &machine.tasks) {
             let Some(row) = rows.allocs.get(&task.alloc) else { continue };
             let Some(job) = rows.jobs.get(&row.job) else { continue };
@@ -71,18 +71,20 @@ impl TaskRunsOnce {
             }
             let group = job.groups.get(&row.group).filter(|_| !job.stopped);
             let most = group.map_or(0, |group| group.count + group.canaries);
-            let name = Text::from(format!("{} group {}", row.job, row.group));
-            let (allocs, bound) = groups.entry(name).or_default();
+            let (allocs, bound) = groups.entry((&row.job, &row.group)).or_default();
             allocs.insert(task.alloc);
             *bound = usize::try_from(most).unwrap_or(usize::MAX);
         }
         groups.retain(|_, (allocs, most)| allocs.len() > *most);
-        self.excess.retain(|name, _| groups.contains_key(name));
-        for (name, (allocs, most)) in groups {
-            let since = *self.excess.entry(name.clone()).or_insert(seen.at);
+        self.excess.retain(|(key, group), _| groups.contains_key(&(key, group)));
+        for ((key, group), (allocs, most)) in groups {
+            let since = *self.excess.entry((key.clone(), group.clone())).or_insert(seen.at);
             let faults = seen.calm_for().is_none_or(|calm| calm < STOPPING_GRACE);
             if !faults && seen.at.saturating_sub(since) > STOPPING_GRACE {
-                return Err(format!("{} of {name} really run since {since:?}, {most} may", allocs.len()));
+                return Err(format!(
+                    "{} of {key} group {group} really run since {since:?}, {most} may",
+                    allocs.len()
+                ));
             }
         }
         Ok(())

@@ -1,11 +1,13 @@
 use model::NodeId;
 
-use crate::{NodeRow, Observation, Property, Rows, handover::Handover};
+use crate::{NodeRow, Observation, Property, Rows, handover::Handover, looked::Looked};
 
 /// What allocations hold on a node is never more than the node has: CPU, memory, disk, cores, devices. Added up here
 /// from the rows, apart from the product's own sums, for every server's state.
 #[derive(Default)]
-pub struct NoNodeOversubscribed;
+pub struct NoNodeOversubscribed {
+    looked: Looked,
+}
 
 impl Property for NoNodeOversubscribed {
     fn name(&self) -> &'static str {
@@ -13,11 +15,10 @@ impl Property for NoNodeOversubscribed {
     }
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        for server in &seen.servers {
-            let Some(rows) = &server.rows else { continue };
+        for (server, rows) in self.looked.fresh(seen) {
             for (id, node) in &rows.nodes {
                 check(rows, *id, node).map_err(|what| {
-                    format!("node {id} at index {} of server {}: {what}", rows.index, server.id)
+                    format!("node {id} at index {} of server {server}: {what}", rows.index)
                 })?;
             }
         }

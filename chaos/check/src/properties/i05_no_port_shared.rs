@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use model::{AllocId, NodeId, Text};
 
-use crate::{NodeView, Observation, Property, Rows, handover::Handover};
+use crate::{NodeView, Observation, Property, Rows, handover::Handover, looked::Looked};
 
 /// A port of a node's address has one owner, from the plan until the client says that the owner is over; and on the
 /// machine itself no two allocations listen on it.
 #[derive(Default)]
-pub struct NoPortShared;
+pub struct NoPortShared {
+    looked: Looked,
+}
 
 impl Property for NoPortShared {
     fn name(&self) -> &'static str {
@@ -15,8 +17,7 @@ impl Property for NoPortShared {
     }
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        for server in &seen.servers {
-            let Some(rows) = &server.rows else { continue };
+        for (_, rows) in self.looked.fresh(seen) {
             for node in rows.nodes.keys() {
                 check_rows(rows, *node)?;
             }
