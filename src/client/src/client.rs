@@ -57,6 +57,9 @@ pub enum Contact {
 /// Names a job version for good.
 type JobRef = (JobKey, u64, u64);
 
+/// Time until a driver that could not tell what there is is asked again. Each time costs it one question.
+const SWEEP_AGAIN: Duration = Duration::from_secs(15);
+
 /// Runs allocations on a node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -157,25 +160,47 @@ impl Client {
     }
 
     /// Removes what carries the mark of an allocation that this client does not know: an earlier agent was killed
-    /// between making it and writing it down, or after writing down that it is gone.
+    /// between making it and writing it down, or after writing down that it is gone. Where a driver can not tell now what
+    /// there is, it is asked again until it can.
     pub async fn sweep(&self) {
+        for driver in self.inner.context.drivers.0.values() {
+            if self.sweep_of(&**driver).await {
+                continue;
+            }
+            let (client, driver) = (self.clone(), driver.clone());
+            self.env().spawn("client-strays", async move {
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = client.env().shutdown().wait() => return,
+                        () = client.env().sleep(SWEEP_AGAIN) => {}
+                    }
+                    if client.sweep_of(&*driver).await {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Removes what one driver has of allocations that this client does not know; false when the driver can not tell.
+    async fn sweep_of(&self, driver: &dyn Driver) -> bool {
         let known: BTreeSet<String> =
             self.inner.allocs.lock().running.keys().map(ToString::to_string).collect();
-        for driver in self.inner.context.drivers.0.values() {
-            let found = match driver.census().await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(driver = driver.name(), %error, "could not look for strays");
-                    continue;
-                }
-            };
-            for stray in found.iter().filter(|stray| !known.contains(&stray.alloc_id)) {
-                tracing::info!(alloc_id = stray.alloc_id, kind = ?stray.kind, "removing what no allocation owns");
-                if let Err(error) = driver.remove_stray(stray).await {
-                    tracing::warn!(alloc_id = stray.alloc_id, %error, "stray is left");
-                }
+        let found = match driver.census().await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(driver = driver.name(), %error, "could not look for strays");
+                return false;
+            }
+        };
+        for stray in found.iter().filter(|stray| !known.contains(&stray.alloc_id)) {
+            tracing::info!(alloc_id = stray.alloc_id, kind = ?stray.kind, "removing what no allocation owns");
+            if let Err(error) = driver.remove_stray(stray).await {
+                tracing::warn!(alloc_id = stray.alloc_id, %error, "stray is left");
             }
         }
+        true
     }
 
     /// The node's id.

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use driver::{Driver, ExitResult, RecoverTaskError, Signal, TaskHandle, TaskId};
+use driver::{Driver, ExitResult, RecoverTaskError, Signal, Started, TaskHandle, TaskId};
 use model::{
     AllocRecord, Job, RestartPolicy, Task, TaskEvent, TaskEventKind as Kind, TaskGroup, TaskRunState,
     TaskState, Timestamp,
@@ -33,6 +33,9 @@ const STOP_AGAIN_FIRST: Duration = Duration::from_secs(1);
 
 /// The same after many tries: how long such a task runs on at most once it can be stopped.
 const STOP_AGAIN_MAX: Duration = Duration::from_secs(15);
+
+/// Tries to remove what is left of a task: some five minutes. What an engine does not let go for longer, the next sweep finds.
+const REMOVALS_MAX: u32 = 20;
 
 /// An allocation with the job version that it belongs to.
 #[derive(Clone, Debug)]
@@ -177,7 +180,7 @@ impl TaskRunner {
 
     /// Finds the task again that an earlier agent started.
     async fn recover(&mut self) -> Step {
-        let Some(handle) = self.row.handle.as_deref() else { return Step::Gate };
+        let Some(handle) = self.row.handle.as_deref() else { return self.find().await };
         let handle: Result<TaskHandle, _> = serde_json::from_str(handle);
         let (id, error) = match handle {
             Ok(handle) => {
@@ -200,6 +203,48 @@ impl TaskRunner {
         self.row.state.state = TaskRunState::Pending;
         self.note(events::terminated(&result, self.context.now())).await;
         self.decide(Cause::Exited { successful: false }).await
+    }
+
+    /// Finds a launch that an earlier agent began and could not write down any more.
+    async fn find(&mut self) -> Step {
+        if self.row.launch == 0 {
+            return Step::Gate;
+        }
+        let assigned = self.assigned.load_full();
+        let subject = self.subject(&assigned, &assigned.group().tasks[self.at]);
+        let config = subject.task_config(self.row.launch, &subject.environment(), None);
+        let mut pause = STOP_AGAIN_FIRST;
+        loop {
+            match self.driver.find(config.clone()).await {
+                Ok(Some(started)) => return self.started(config.id, &started).await,
+                Ok(None) => return Step::Gate,
+                Err(error) if error.recoverable() => {
+                    tracing::warn!(id = %config.id, %error, again_in = ?pause, "not known whether a task runs");
+                }
+                Err(error) => {
+                    tracing::warn!(id = %config.id, %error, "not known whether a task runs; it is started anew");
+                    return Step::Gate;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.context.env.shutdown().wait() => return Step::Abandon,
+                () = self.context.env.sleep(pause) => {}
+            }
+            pause = (pause * 2).min(STOP_AGAIN_MAX);
+        }
+    }
+
+    /// Notes that a launch runs.
+    async fn started(&mut self, id: TaskId, started: &Started) -> Step {
+        self.row.handle =
+            serde_json::to_string(&started.handle).ok().filter(|_| !mutants::on!("client-forgets-handle"));
+        *self.live.id.lock() = Some(id.clone());
+        let now = self.context.now();
+        self.row.state.state = TaskRunState::Running;
+        self.row.state.started_at = now;
+        self.note(events::started(now)).await;
+        Step::Watch(id)
     }
 
     async fn gate(&mut self) -> Step {
@@ -282,17 +327,7 @@ impl TaskRunner {
             }
         };
         match started {
-            Ok(started) => {
-                self.row.handle = serde_json::to_string(&started.handle)
-                    .ok()
-                    .filter(|_| !mutants::on!("client-forgets-handle"));
-                *self.live.id.lock() = Some(id.clone());
-                let now = self.context.now();
-                self.row.state.state = TaskRunState::Running;
-                self.row.state.started_at = now;
-                self.note(events::started(now)).await;
-                Step::Watch(id)
-            }
+            Ok(started) => self.started(id, &started).await,
             Err(error) => {
                 self.note(events::driver_failure(&error.to_string(), self.context.now())).await;
                 self.decide(Cause::StartFailed { recoverable: error.recoverable() }).await
@@ -428,9 +463,24 @@ impl TaskRunner {
     }
 
     async fn destroy(&self, id: &TaskId) {
-        if let Err(error) = self.driver.destroy(id, true).await {
-            tracing::warn!(%id, %error, "something of a task is left; the next sweep removes it");
-        }
+        let Err(error) = self.driver.destroy(id, true).await else { return };
+        tracing::warn!(%id, %error, "something of a task is left; trying again");
+        let (env, driver, id) = (self.context.env.clone(), self.driver.clone(), id.clone());
+        self.context.env.spawn("task-removal", async move {
+            let mut pause = STOP_AGAIN_FIRST;
+            for _ in 0..REMOVALS_MAX {
+                tokio::select! {
+                    biased;
+                    () = env.shutdown().wait() => return,
+                    () = env.sleep(pause) => {}
+                }
+                if driver.destroy(&id, true).await.is_ok() {
+                    return;
+                }
+                pause = (pause * 2).min(STOP_AGAIN_MAX);
+            }
+            tracing::warn!(%id, "something of a task is left; the next sweep removes it");
+        });
     }
 
     /// Asks the restart policy, and notes what it says.

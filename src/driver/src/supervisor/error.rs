@@ -42,6 +42,12 @@ pub enum ReachError {
         /// The shim's process.
         pid: u32,
     },
+    /// An earlier agent was starting it when it ended, and its shim has not come to the task's process yet.
+    #[error("the task's shim (process {pid}) is still starting it")]
+    Starting {
+        /// The shim's process.
+        pid: u32,
+    },
     /// The shim is gone and left no exit.
     #[error("the task's shim is gone and left no exit in {}", dir.display())]
     Gone {

@@ -155,15 +155,76 @@ impl Supervisor {
                 return Err(error);
             }
         };
-        let LaunchSpec { join, cwd, user, network_namespace, oom_score_adj, .. } = launch.spec;
-        let cgroup = launch.cgroup;
-        let boot_id = boot_id();
-        #[rustfmt::skip]
-        let record = Record {
-            dir, shim, task, started_at, boot_id, cgroup, join, cwd, user, network_namespace, oom_score_adj,
-        };
+        let record = record(dir, (shim, task), started_at, launch.spec, launch.cgroup);
         let connection = connection::connect(&record.dir).await.ok();
         Ok(Supervised::watch(&self.env, launch.id, record, connection, Some(child)))
+    }
+
+    /// Tells whether an earlier agent began this launch and could not write down any more that it did. Blocks.
+    pub fn was_begun(&self, id: &TaskId) -> bool {
+        self.state_dir.join(dir_name(id)).exists()
+    }
+
+    /// Takes charge of a launch that an earlier agent began when it ended, if the task runs. Otherwise removes what there is
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// The shim does not answer, or has not started the task yet. Nothing was changed; asking again helps.
+    pub async fn find(&self, launch: Launch) -> Result<Option<Supervised>, ReachError> {
+        let dir = self.state_dir.join(dir_name(&launch.id));
+        let looked = {
+            let (this, dir, launch) = (self.clone(), dir.clone(), launch.clone());
+            self.env.spawn_blocking(move || this.look_for(&dir, &launch)).await
+        };
+        let Some(processes) = looked.expect("reading files does not panic")? else { return Ok(None) };
+        let record = record(dir, processes, self.env.wall(), launch.spec, launch.cgroup);
+        match self.recover(launch.id, record).await {
+            Ok(found) => Ok(Some(found)),
+            Err(ReachError::Rebooted | ReachError::Gone { .. }) => Ok(None),
+            Err(error @ (ReachError::Silent { .. } | ReachError::Starting { .. })) => Err(error),
+        }
+    }
+
+    /// Finds the processes of a launch that runs, or removes what is left of it. Blocks.
+    fn look_for(&self, dir: &Path, launch: &Launch) -> Result<Option<(ProcessId, ProcessId)>, ReachError> {
+        let processes = read_processes(dir);
+        if let Some(processes) = processes.filter(|(shim, _)| shim.is_alive() && read_exit(dir).is_none()) {
+            return Ok(Some(processes));
+        }
+        if processes.is_none()
+            && let Some(pid) = self.shim_of(&launch.id)
+        {
+            return Err(ReachError::Starting { pid });
+        }
+        // It ended, and its end may have been noted before; or it never came to be.
+        match processes {
+            Some(processes) => {
+                let (spec, cgroup) = (launch.spec.clone(), launch.cgroup.clone());
+                task::remove_lost(&record(dir.to_owned(), processes, 0, spec, cgroup), false);
+            }
+            None => {
+                if launch.cgroup.remove().is_ok() {
+                    // What stays is found by the census.
+                    let _ = fs::remove_dir_all(dir);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Finds the shim of a task by its environment.
+    fn shim_of(&self, id: &TaskId) -> Option<u32> {
+        let is_its = |pid: &u32| {
+            let says = |name, value: &str| {
+                crate::process::environment_variable(*pid, name).is_some_and(|found| found == value)
+            };
+            says("WAYFARER_ALLOC_ID", id.alloc_id())
+                && says("WAYFARER_TASK", id.task())
+                && says("WAYFARER_STATE", &self.state_dir.to_string_lossy())
+                && ProcessId::of(*pid).is_ok_and(|process| process.is_alive())
+        };
+        crate::process::all().unwrap_or_default().into_iter().find(is_its)
     }
 
     /// Takes charge of a task that an earlier agent launched, whether it runs or has ended since.
@@ -229,6 +290,23 @@ impl Supervisor {
         command.env("WAYFARER_DRIVER", self.driver).env("WAYFARER_STATE", &self.state_dir);
         command
     }
+}
+
+/// What is kept of a launch.
+fn record(
+    dir: PathBuf,
+    (shim, task): (ProcessId, ProcessId),
+    started_at: i64,
+    spec: LaunchSpec,
+    cgroup: TaskCgroup,
+) -> Record {
+    let LaunchSpec { join, cwd, user, network_namespace, oom_score_adj, .. } = spec;
+    let boot_id = boot_id();
+    #[rustfmt::skip]
+    let record = Record {
+        dir, shim, task, started_at, boot_id, cgroup, join, cwd, user, network_namespace, oom_score_adj,
+    };
+    record
 }
 
 /// Sends the specification and reads until the last shim process has let go of the socket: then the command has

@@ -40,6 +40,10 @@ use crate::{
 const NAME: &str = "docker";
 /// The version of our handles.
 const HANDLE_VERSION: u32 = 1;
+/// Tries to remove a container that nobody was told of: some five minutes. The next sweep finds what stays longer.
+const REMOVALS_MAX: u32 = 20;
+/// Between two of them.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(15);
 /// How long a container may take to end once it is killed; what is stuck in the kernel ends never.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -156,16 +160,23 @@ impl Inner {
             }
         }
         let launched = self.launcher.launch(&task, &options, self.facts().await).await;
-        let outcome = launched.map(|record| {
-            let state = serde_json::to_value(&record).expect("a record is plain data");
-            let network = record.network.clone();
-            self.adopt(task.id.clone(), record);
-            let handle =
-                TaskHandle { id: task.id.clone(), driver: NAME.to_owned(), version: HANDLE_VERSION, state };
-            Started { handle, network }
-        });
+        let outcome = launched.map(|record| self.started(&task.id, record));
         self.tasks.lock().starting.remove(&task.id);
         outcome
+    }
+
+    fn started(&self, id: &TaskId, record: Record) -> Started {
+        let state = serde_json::to_value(&record).expect("a record is plain data");
+        let network = record.network.clone();
+        self.adopt(id.clone(), record);
+        let handle = TaskHandle { id: id.clone(), driver: NAME.to_owned(), version: HANDLE_VERSION, state };
+        Started { handle, network }
+    }
+
+    async fn find(&self, task: TaskConfig) -> Result<Option<Started>, StartTaskError> {
+        let options = Options::check(&self.schema, &task.config)?;
+        let found = self.launcher.find(&task, &options).await?;
+        Ok(found.map(|record| self.started(&task.id, record)))
     }
 
     async fn recover(&self, handle: TaskHandle) -> Result<(), RecoverTaskError> {
@@ -259,6 +270,19 @@ impl Inner {
             self.images.release(&task.record.image);
         }
         Ok(())
+    }
+
+    /// Removes a container that nobody was told of, as soon as the engine lets it.
+    async fn destroy_unknown(&self, id: &TaskId) {
+        for _ in 0..REMOVALS_MAX {
+            let Err(error) = self.destroy(id, true).await else { return };
+            warn!(task = %id, %error, "a container that nobody wants is left; trying again");
+            tokio::select! {
+                biased;
+                () = self.shutdown.wait() => return,
+                () = self.env.sleep(REMOVAL_PAUSE) => {}
+            }
+        }
     }
 
     async fn stats(&self, id: &TaskId) -> Result<TaskStats, StatsError> {
@@ -410,13 +434,16 @@ impl Driver for Docker {
             let outcome = inner.start(task).await;
             let started = outcome.is_ok();
             if tell.send(outcome).is_err() && started {
-                // What cannot be removed is found by the census.
-                let _ = inner.destroy(&id, true).await;
+                inner.destroy_unknown(&id).await;
             }
         });
         Box::pin(async {
             told.await.unwrap_or_else(|_| Err(StartTaskError::retry("the agent is shutting down")))
         })
+    }
+
+    fn find(&self, task: TaskConfig) -> BoxFuture<'_, Result<Option<Started>, StartTaskError>> {
+        Box::pin(self.inner.find(task))
     }
 
     fn recover(&self, handle: TaskHandle) -> BoxFuture<'_, Result<(), RecoverTaskError>> {

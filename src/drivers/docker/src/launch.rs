@@ -80,7 +80,7 @@ impl Launcher {
             write_hosts(task, lines)?;
         }
         let container = self.create(task, options, image, &request).await?;
-        let started = self.start(task, options, image, &container).await;
+        let started = self.start(task, options, &container).await;
         if started.is_err() {
             // What cannot be removed is found by the census; the failure of the start is the one to tell.
             let _ = self.remove(&container).await;
@@ -209,7 +209,6 @@ impl Launcher {
         &self,
         task: &TaskConfig,
         options: &Options,
-        image: &ImageName,
         container: &str,
     ) -> Result<Record, StartTaskError> {
         self.start_once(container).await.map_err(|error| {
@@ -223,21 +222,60 @@ impl Launcher {
         let seen = self.watcher.inspect(container).await.map_err(|error| {
             StartTaskError::retry(format!("Failed to inspect container {container}: {error}"))
         })?;
+        Ok(self.record(task, options, container, &seen))
+    }
+
+    /// Finds the container of a launch that an earlier agent began, if it runs; removes it if it does not. The image is counted
+    /// as used when there is one.
+    pub async fn find(&self, task: &TaskConfig, options: &Options) -> Result<Option<Record>, StartTaskError> {
+        let name = request::container_name(task);
+        let seen = match self.watcher.inspect(&name).await {
+            Ok(seen) => seen,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => {
+                let message = format!("Failed to look for container {name}: {error}");
+                return Err(StartTaskError::Failed { message, recoverable: error.is_unreachable() });
+            }
+        };
+        let marks = seen.config.as_ref().and_then(|config| config.labels.as_ref());
+        if marks.and_then(labels::task_id).as_ref() != Some(&task.id) {
+            return Ok(None);
+        }
+        let id = seen.id.clone().unwrap_or_default();
+        if seen.state.as_ref().and_then(|state| state.running) == Some(true) {
+            self.images.acquire(&ImageName::parse(&options.image).to_string());
+            return Ok(Some(self.record(task, options, &id, &seen)));
+        }
+        self.remove(&id).await.map_err(|error| StartTaskError::Failed {
+            message: format!("Failed to remove container {name}, which was never started: {error}"),
+            recoverable: error.is_unreachable(),
+        })?;
+        Ok(None)
+    }
+
+    /// What is kept of a container that runs.
+    fn record(
+        &self,
+        task: &TaskConfig,
+        options: &Options,
+        container: &str,
+        seen: &ContainerInspectResponse,
+    ) -> Record {
         let started = seen.state.as_ref().and_then(|state| state.started_at.as_deref()).and_then(nanoseconds);
         let collect = !task.logs.disabled && !self.config.disable_log_collection;
-        Ok(Record {
+        Record {
             container: container.to_owned(),
-            image: image.to_string(),
+            image: ImageName::parse(&options.image).to_string(),
             node_id: task.node_id.clone(),
             started_at: started.unwrap_or_else(|| self.watcher.env.wall()),
             tty: options.tty,
-            network: network_of(task, options, &seen),
+            network: network_of(task, options, seen),
             logs: collect.then(|| LogRecord {
                 dir: task.dirs.logs.clone(),
                 max_files: task.logs.max_files,
                 max_file_size_mb: task.logs.max_file_size_mb,
             }),
-        })
+        }
     }
 
     /// Starts a container that was made.

@@ -196,3 +196,42 @@ async fn who_stops_a_task_is_told_when_the_engine_is_away_and_can_try_again() {
     assert_eq!(result.exit_code, 137, "{result:?}");
     driver.destroy(&task.id, true).await.expect("it can be removed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_start_was_not_written_down_is_found_again() {
+    if !may_run("a_container_whose_start_was_not_written_down_is_found_again") {
+        return;
+    }
+    let mut own = OwnEngine::begin(true);
+    let engine = engine(&own).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = shell("while true; do sleep 1; done");
+    config["network_mode"] = json!("none");
+    let task = task(dir.path(), "lasting", "1", config);
+    let earlier = Docker::new(&bench::env(), engine.config(&json!({})));
+    let handle = earlier.start(task.clone()).await.expect("it starts").handle;
+
+    let driver = Docker::new(&bench::env(), engine.config(&json!({})));
+    own.kill();
+    let unknown = driver.find(task.clone()).await.expect_err("nobody can tell");
+    assert!(unknown.recoverable(), "{unknown}");
+    own.begin_again();
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match driver.find(task.clone()).await {
+                Ok(found) => return found,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    let found = found.await.expect("the engine is back").expect("the container runs");
+    assert_eq!(found.handle.id, handle.id);
+    assert_eq!(found.handle.state["container"], handle.state["container"]);
+    let mut other = task.clone();
+    other.id = driver::TaskId::new(task.alloc_id(), task.task(), "2");
+    assert!(driver.find(other).await.expect("it can tell").is_none(), "that one was never begun");
+
+    driver.stop(&task.id, driver::Signal::KILL, Duration::ZERO).await.expect("it can be stopped");
+    assert!(driver.find(task.clone()).await.expect("it can tell").is_none(), "what ended is not found");
+    driver.destroy(&task.id, true).await.expect("it can be removed");
+}

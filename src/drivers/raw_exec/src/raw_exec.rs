@@ -76,19 +76,8 @@ impl Inner {
             return Err(StartTaskError::Duplicate(task.id));
         }
         let options = Options::check(&self.schema, &task.config)?;
-        let prepared = {
-            let (this, task, options) = (self.preparation(), task.clone(), options.clone());
-            self.context.env.spawn_blocking(move || this.prepare(&task, &options)).await
-        };
-        let (spec, cgroup) = prepared.expect("preparing does not panic")?;
-        let program = spec.program.clone();
-        let launch = Launch {
-            id: task.id.clone(),
-            spec,
-            cgroup: cgroup.clone(),
-            log_dir: task.dirs.logs.clone(),
-            logs: task.logs,
-        };
+        let launch = self.launch_of(&task, &options).await?;
+        let (program, cgroup) = (launch.spec.program.clone(), launch.cgroup.clone());
         match self.supervisor.launch(launch).await {
             Ok(supervised) => {
                 let handle = handle_of(&task.id, supervised.record());
@@ -103,8 +92,32 @@ impl Inner {
         }
     }
 
-    fn preparation(&self) -> Preparation {
-        Preparation { context: self.context.clone(), config: self.config.clone() }
+    /// Says what a task's launch is, and makes its control groups.
+    async fn launch_of(&self, task: &TaskConfig, options: &Options) -> Result<Launch, StartTaskError> {
+        let preparation = Preparation { context: self.context.clone(), config: self.config.clone() };
+        let prepared = {
+            let (task, options) = (task.clone(), options.clone());
+            self.context.env.spawn_blocking(move || preparation.prepare(&task, &options)).await
+        };
+        let (spec, cgroup) = prepared.expect("preparing does not panic")?;
+        Ok(Launch { id: task.id.clone(), spec, cgroup, log_dir: task.dirs.logs.clone(), logs: task.logs })
+    }
+
+    async fn find(&self, task: TaskConfig) -> Result<Option<Started>, StartTaskError> {
+        let (supervisor, id) = (self.supervisor.clone(), task.id.clone());
+        let begun = self.context.env.spawn_blocking(move || supervisor.was_begun(&id)).await;
+        if !begun.expect("looking for a file does not panic") {
+            return Ok(None);
+        }
+        let options = Options::check(&self.schema, &task.config)?;
+        let launch = self.launch_of(&task, &options).await?;
+        let found = self.supervisor.find(launch).await;
+        let found = found.map_err(|error| StartTaskError::retry(error.to_string()))?;
+        Ok(found.map(|supervised| {
+            let handle = handle_of(&task.id, supervised.record());
+            self.tasks.lock().insert(task.id, supervised);
+            Started { handle, network: None }
+        }))
     }
 
     async fn destroy(&self, id: &TaskId, force: bool) -> Result<(), DestroyTaskError> {
@@ -260,6 +273,10 @@ impl Driver for RawExec {
         })
     }
 
+    fn find(&self, task: TaskConfig) -> BoxFuture<'_, Result<Option<Started>, StartTaskError>> {
+        Box::pin(self.inner.find(task))
+    }
+
     fn recover(&self, handle: TaskHandle) -> BoxFuture<'_, Result<(), RecoverTaskError>> {
         Box::pin(async move {
             let id = handle.id;
@@ -277,7 +294,7 @@ impl Driver for RawExec {
                     self.inner.tasks.lock().insert(id, task);
                     Ok(())
                 }
-                Err(error @ ReachError::Silent { .. }) => {
+                Err(error @ (ReachError::Silent { .. } | ReachError::Starting { .. })) => {
                     Err(RecoverTaskError::Reach { id, source: std::io::Error::other(error) })
                 }
                 Err(error @ (ReachError::Rebooted | ReachError::Gone { .. })) => {

@@ -32,6 +32,8 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         a_task_outlives_an_agent_that_is_killed().await;
         println!("test a_task_outlives_an_agent_that_is_killed ... ok");
+        a_start_that_was_not_written_down_is_found_again().await;
+        println!("test a_start_that_was_not_written_down_is_found_again ... ok");
         an_exit_without_any_agent_is_told_to_the_next().await;
         println!("test an_exit_without_any_agent_is_told_to_the_next ... ok");
         a_task_does_not_outlive_its_shim().await;
@@ -145,6 +147,26 @@ async fn a_task_outlives_an_agent_that_is_killed() {
     driver.stop(&id, Signal::INT, Duration::from_secs(5)).await.expect("it can be stopped");
     assert_eq!(driver.wait(&id).await.expect("it is known").signal, 2);
     driver.destroy(&id, true).await.expect("it goes");
+    assert!(driver.census().await.expect("it can be searched").is_empty());
+}
+
+async fn a_start_that_was_not_written_down_is_found_again() {
+    let root = tempfile::tempdir().expect("a directory");
+    let handle = killed_agent(root.path(), "exec sleep 1000");
+    let driver = raw_exec(root.path());
+    let begun = TaskConfig { id: handle.id.clone(), ..task(root.path(), "exec sleep 1000") };
+    let never = TaskConfig { id: TaskId::new(handle.id.alloc_id(), "t", "2"), ..begun.clone() };
+    assert!(driver.find(never).await.expect("it can be told").is_none(), "that one was never begun");
+    let found = driver.find(begun.clone()).await.expect("it can be told").expect("it runs");
+    assert_eq!(found.handle.id, handle.id);
+    assert_eq!(found.handle.state["task"], handle.state["task"]);
+    driver.stop(&handle.id, Signal::KILL, Duration::ZERO).await.expect("it can be stopped");
+    driver.destroy(&handle.id, true).await.expect("it goes");
+
+    let dir = root.path().join("state").join(format!("{}.t.1", handle.id.alloc_id()));
+    fs::create_dir(&dir).expect("an agent that was killed before it started the shim");
+    assert!(driver.find(begun).await.expect("it can be told").is_none(), "nothing came of it");
+    assert!(!dir.exists(), "and nothing is left of it");
     assert!(driver.census().await.expect("it can be searched").is_empty());
 }
 
