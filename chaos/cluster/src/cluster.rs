@@ -199,8 +199,8 @@ impl Cluster {
         self.start(agent, 0)
     }
 
-    /// Waits until an agent that was told to leave is gone, kills it when that takes too long, and ends its tasks: nobody
-    /// who comes back under its name knows of them.
+    /// Waits until an agent that was told to leave is gone, kills it when that takes too long, and ends its tasks with all that
+    /// its machine knew of them: who comes back under its name does not.
     ///
     /// # Errors
     ///
@@ -213,7 +213,17 @@ impl Cluster {
         if gone.is_none() {
             self.agent(agent).kill();
         }
-        self.power_off(agent)
+        self.power_off(agent)?;
+        let allocations = crate::census::allocations_below(&self.agent(agent).data());
+        clock::poll(LEAVING_MAX, || {
+            let left = crate::census::groups(&allocations);
+            left.iter().for_each(|group| {
+                // One whose processes are about to end is busy, and goes the next time.
+                let _ = fs::remove_dir(&group.name);
+            });
+            left.is_empty().then_some(())
+        });
+        Ok(())
     }
 
     /// Notes which agents ended by themselves.
