@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use model::{AllocId, ClientStatus, Deployment, DeploymentId, JobType, TaskGroup, Text};
+use model::{AllocId, ClientStatus, Deployment, DeploymentId, JobType, NodeStatus, TaskGroup, Text};
 
 use crate::{AllocRow, Observation, Property, Rows};
 
@@ -75,7 +75,8 @@ fn at_most_in_parallel(rows: &Rows) -> Result<(), String> {
             ));
         }
         // What is out of reach is waited for by nobody, and may come back beside others.
-        if row.wanted() && !row.was_unknown && row.story.healthy.is_none() {
+        let within_reach = rows.nodes.get(&row.node).is_some_and(|node| node.status == NodeStatus::Ready);
+        if row.wanted() && within_reach && !row.was_unknown && row.story.healthy.is_none() {
             let count = under_way.entry((deployment.id, &row.group)).or_default();
             *count += 1;
             if *count > strategy.max_parallel {
@@ -146,7 +147,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::{alloc, alloc_id, breaks, calm, change, deployment, holds, rows_of};
+    use crate::fixture::{alloc, alloc_id, breaks, calm, change, deployment, holds, node_id, rows_of};
 
     /// Allocation 1 gave its place to 11, which is not known to be healthy.
     fn rolling() -> Observation {
@@ -194,6 +195,17 @@ mod tests {
         change(&mut seen, |rows| replace(rows, 2));
         let said = breaks::<UpdatesInTurn>(&[seen]);
         assert!(said.contains("replaces 2 at once"), "{said}");
+    }
+
+    #[test]
+    fn one_on_a_node_out_of_reach_is_not_waited_for() {
+        let mut seen = rolling();
+        change(&mut seen, |rows| {
+            replace(rows, 2);
+            rows.allocs.get_mut(&alloc_id(12)).expect("it is there").node = node_id(2);
+            rows.nodes.get_mut(&node_id(2)).expect("it is there").status = NodeStatus::Disconnected;
+        });
+        holds::<UpdatesInTurn>(&[seen]);
     }
 
     #[test]
