@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use model::{EvalId, EvalStatus, EvalTrigger, Evaluation, JobKey, Node, Text};
+use model::{EvalId, EvalStatus, EvalTrigger, Evaluation, JobKey, Node, NodeId, Text};
 use state::{ChangedRow, Changes, State, Table};
 
 use crate::Moment;
@@ -75,6 +75,25 @@ impl Blocked {
             {
                 self.block(eval, now, &mut out);
             }
+        }
+        out
+    }
+
+    /// Takes in that plans were rejected which had placed on these nodes. While they were on their way their room counted as
+    /// taken, so whoever was decided meanwhile may wait for it, and no row tells that it is free.
+    pub fn given_back(
+        &mut self,
+        state: &State,
+        nodes: impl IntoIterator<Item = NodeId>,
+        now: &Moment<'_>,
+    ) -> Output {
+        let class = |id: NodeId| Some(state.node(id)?.computed_class.clone());
+        let classes: BTreeSet<Text> = nodes.into_iter().filter_map(class).collect();
+        let mut out = Vec::new();
+        if !classes.is_empty() {
+            // What is decided on this very state counts the room as free, but what was decided on it before did not.
+            self.remember(&classes, state.index() + 1);
+            self.wake(now, &mut out, |eval| classes.iter().any(|class| may_help(eval, class)));
         }
         out
     }
@@ -256,6 +275,35 @@ mod tests {
         let out = blocked.applied(region.state(), region.last_changes(), &clock.moment());
         assert_eq!(out.len(), 1);
         assert_eq!(out[0].status, EvalStatus::Pending);
+    }
+
+    /// A round is decided while the one before is on its way; what that one had placed may be rejected.
+    #[test]
+    fn room_that_rejected_plans_give_back_is_not_missed() {
+        let (mut region, mut clock) = (Region::with_nodes(2), Clock::default());
+        for id in ["early", "late", "elsewhere"] {
+            region.register(job(id, "service", 50));
+        }
+        let (mut blocked, _) = Blocked::new(region.state(), &clock.moment());
+        region.add_blocked_eval("early", &[("v1:1", true)]);
+        blocked.applied(region.state(), region.last_changes(), &clock.moment());
+        region.add_blocked_eval("elsewhere", &[("v1:1", false)]);
+        blocked.applied(region.state(), region.last_changes(), &clock.moment());
+        let decided_at = region.state().index();
+        let node = region.state().nodes().next().expect("it has nodes").id;
+        let class = region.state().nodes().next().expect("it has nodes").computed_class.clone();
+        assert_eq!(class.as_str(), "v1:1");
+
+        let out = blocked.given_back(region.state(), [node], &clock.moment());
+        let jobs = |out: &[Evaluation]| out.iter().map(|eval| eval.job.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(jobs(&out), ["early"], "one that waits for it tries again");
+        region.add_blocked_eval_decided_at("late", &[("v1:1", true)], decided_at);
+        let out = blocked.applied(region.state(), region.last_changes(), &clock.moment());
+        assert_eq!(jobs(&out), ["late"], "and so does one that was decided before");
+        let index = region.state().index();
+        region.add_blocked_eval_decided_at("early", &[("v1:1", true)], index);
+        let out = blocked.applied(region.state(), region.last_changes(), &clock.moment());
+        assert_eq!(out, [], "once");
     }
 
     #[test]

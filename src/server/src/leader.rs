@@ -565,6 +565,11 @@ impl Leader {
         };
         let failed: Vec<&Plan> = failed.into_iter().filter_map(|at| round.plans.get(at)).collect();
         self.scheduler.withdraw(&snapshot, failed.iter().copied());
+        let nodes = failed.iter().flat_map(|plan| &plan.placements).map(|placement| placement.node_id);
+        self.with(|leader, now| {
+            let woken = leader.blocked.given_back(&snapshot, nodes, now);
+            leader.upsert(woken);
+        });
         for plan in failed {
             self.with(|leader, now| {
                 let outputs = leader.broker.step(now, broker::Input::Nack(plan.eval.id));
