@@ -33,6 +33,7 @@ impl Server {
     ///
     /// When there is no such allocation.
     pub async fn stop_alloc(&self, request: StopAlloc) -> Result<Stopped, RequestError> {
+        self.catch_up().await?;
         let not_found = || RequestError::NotFound("allocation not found".to_owned());
         let alloc = self.snapshot().alloc(request.id).cloned().ok_or_else(not_found)?;
         let job = self.snapshot().job(&alloc.job.key).cloned().unwrap_or_else(|| alloc.job.clone());

@@ -36,7 +36,7 @@ impl Server {
         id: DeploymentId,
         groups: Option<Vec<Text>>,
     ) -> Result<DeploymentChanged, RequestError> {
-        let (_, eval) = self.deployment_eval(id)?;
+        let (_, eval) = self.deployment_eval(id).await?;
         let eval_id = eval.as_ref().map(|eval| eval.id);
         let eval = eval.map(Box::new);
         let command = Command::PromoteDeployment { id, groups, eval, now: self.now() };
@@ -50,7 +50,7 @@ impl Server {
     ///
     /// When the deployment is over.
     pub async fn fail_deployment(&self, id: DeploymentId) -> Result<DeploymentChanged, RequestError> {
-        let (snapshot, _) = self.deployment_eval(id)?;
+        let (snapshot, _) = self.deployment_eval(id).await?;
         let deployment = snapshot.deployment(id).cloned().ok_or_else(not_found)?;
         let command = self.with_moment(|moment| fail(&snapshot, &deployment, FAILED_BY_USER, moment));
         let (eval_id, reverted_to) = match &command {
@@ -73,7 +73,7 @@ impl Server {
         id: DeploymentId,
         pause: bool,
     ) -> Result<DeploymentChanged, RequestError> {
-        let (snapshot, eval) = self.deployment_eval(id)?;
+        let (snapshot, eval) = self.deployment_eval(id).await?;
         let deployment = snapshot.deployment(id).ok_or_else(not_found)?;
         let (status, description) = match (pause, deployment.requires_promotion()) {
             (true, _) => (DeploymentStatus::Paused, PAUSED_BY_USER),
@@ -101,7 +101,7 @@ impl Server {
         healthy: Vec<AllocId>,
         unhealthy: Vec<AllocId>,
     ) -> Result<DeploymentChanged, RequestError> {
-        let (snapshot, eval) = self.deployment_eval(id)?;
+        let (snapshot, eval) = self.deployment_eval(id).await?;
         let deployment = snapshot.deployment(id).cloned().ok_or_else(not_found)?;
         let fails = !unhealthy.is_empty() && deployment.status.is_active();
         let failed =
@@ -118,7 +118,11 @@ impl Server {
     }
 
     /// Returns the state in which the deployment was found, and the evaluation that a change of it causes.
-    fn deployment_eval(&self, id: DeploymentId) -> Result<(Snapshot, Option<Evaluation>), RequestError> {
+    async fn deployment_eval(
+        &self,
+        id: DeploymentId,
+    ) -> Result<(Snapshot, Option<Evaluation>), RequestError> {
+        self.catch_up().await?;
         let snapshot = self.snapshot();
         let deployment = snapshot.deployment(id).ok_or_else(not_found)?;
         let job = snapshot.job(&deployment.job).cloned();

@@ -52,6 +52,7 @@ impl Server {
     /// When the job is none, is stopped, or does not take what the launch brings.
     pub async fn dispatch_job(&self, request: Dispatch) -> Result<Dispatched, RequestError> {
         self.require_registration()?;
+        self.catch_up().await?;
         let not_found = || RequestError::failed("parameterized job not found");
         let parent = self.snapshot().job(&request.key).cloned().ok_or_else(not_found)?;
         let Some(accepted) = parent.spec.parameterized.as_ref().filter(|_| parent.is_parameterized()) else {
@@ -111,7 +112,7 @@ impl Server {
     /// When there is no such job, or it is not periodic.
     pub async fn force_periodic(&self, key: &JobKey) -> Result<Dispatched, RequestError> {
         self.require_registration()?;
-        let job = self.require_job(key)?;
+        let job = self.require_job(key).await?;
         if !job.is_periodic() {
             return Err(RequestError::failed("can't force launch non-periodic job"));
         }

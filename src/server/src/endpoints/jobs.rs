@@ -213,7 +213,7 @@ impl Server {
     ///
     /// When there is no such job, or it is only a template for others.
     pub async fn evaluate_job(&self, key: &JobKey, force: bool) -> Result<JobChanged, RequestError> {
-        let job = self.require_job(key)?;
+        let job = self.require_job(key).await?;
         if job.is_periodic() {
             return Err(RequestError::failed("can't evaluate periodic job"));
         }

@@ -71,7 +71,14 @@ impl Server {
         Ok(())
     }
 
-    fn require_job(&self, key: &JobKey) -> Result<std::sync::Arc<model::Job>, RequestError> {
+    /// Waits until this server knows every change that was acknowledged before. Whoever is refused because of what this server
+    /// knows is refused rightly then, and who was told of a job by another server can change it here.
+    async fn catch_up(&self) -> Result<(), RequestError> {
+        Ok(self.ready_to_read(crate::Consistency::Default).await?)
+    }
+
+    async fn require_job(&self, key: &JobKey) -> Result<std::sync::Arc<model::Job>, RequestError> {
+        self.catch_up().await?;
         self.snapshot().job(key).cloned().ok_or_else(|| RequestError::failed("job not found"))
     }
 }

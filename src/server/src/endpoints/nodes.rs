@@ -49,7 +49,7 @@ impl Server {
         node_id: NodeId,
         eligible: bool,
     ) -> Result<NodeChanged, RequestError> {
-        let node = self.known_node(node_id)?;
+        let node = self.known_node(node_id).await?;
         let now = self.now();
         let changes = node.eligible != eligible;
         let evals = if eligible && changes { self.node_evals(&node) } else { Vec::new() };
@@ -75,7 +75,7 @@ impl Server {
         mark_eligible: bool,
         meta: Vec<(Text, Text)>,
     ) -> Result<NodeChanged, RequestError> {
-        let node = self.known_node(node_id)?;
+        let node = self.known_node(node_id).await?;
         let now = self.now();
         let drain = wish.map(|wish| strategy(wish, node.drain.as_ref(), now));
         let message = match (&node.drain, &drain) {
@@ -99,7 +99,7 @@ impl Server {
     ///
     /// When there is no such node.
     pub async fn evaluate_node(&self, node_id: NodeId) -> Result<NodeChanged, RequestError> {
-        let node = self.known_node(node_id)?;
+        let node = self.known_node(node_id).await?;
         let evals = self.node_evals(&node);
         if evals.is_empty() {
             return Ok(NodeChanged { eval_ids: Vec::new(), index: self.snapshot().index() });
@@ -114,13 +114,14 @@ impl Server {
     ///
     /// When there is no such node.
     pub async fn deregister_node(&self, node_id: NodeId) -> Result<NodeChanged, RequestError> {
-        let node = self.known_node(node_id)?;
+        let node = self.known_node(node_id).await?;
         let (evals, now) = (self.node_evals(&node), self.now());
         let ids = ids(&evals);
         self.change_node(Command::DeregisterNodes { node_ids: vec![node_id], evals, now }, ids).await
     }
 
-    fn known_node(&self, id: NodeId) -> Result<Arc<Node>, RequestError> {
+    async fn known_node(&self, id: NodeId) -> Result<Arc<Node>, RequestError> {
+        self.catch_up().await?;
         self.snapshot().node(id).cloned().ok_or_else(|| RequestError::failed("node not found"))
     }
 

@@ -39,6 +39,7 @@ impl Server {
     /// When there is no such job or group, or its policy does not allow the count.
     pub async fn scale_job(&self, request: Scale) -> Result<JobChanged, RequestError> {
         self.require_registration()?;
+        self.catch_up().await?;
         for _ in 1..TRIES_MAX {
             match self.try_to_scale(&request).await {
                 // Nobody asked for that index: the job changed between our look and our change.

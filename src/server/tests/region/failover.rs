@@ -7,7 +7,7 @@ use model::JobKey;
 use raft::RawConfig;
 use runtime::{Env, Shutdown};
 use serde_json::json;
-use server::{Consistency, Deregister, Draft, Register, Scale, Server, SubmitError};
+use server::{Consistency, Deregister, Draft, Register, RequestError, Scale, Server, SubmitError};
 use state::Table;
 
 use crate::harness;
@@ -196,38 +196,60 @@ async fn a_write_under_way_when_the_disk_is_full_is_not_called_refused() {
 async fn two_who_scale_a_job_at_once_both_succeed() {
     let cluster = Cluster::of_three(Net::memory()).await;
     let server = cluster.server(cluster.leader().await);
-    // A batch job: nobody may scale while a deployment is under way.
+    let registered = server.register_job(batch_job("scaled")).await.expect("it is a sound job");
+    // Both look at the job before either has changed it.
+    let (one, other) =
+        tokio::join!(server.scale_job(count_of("scaled", 2)), server.scale_job(count_of("scaled", 3)));
+    one.expect("nobody asked for an index");
+    other.expect("nobody asked for an index");
+    let enforce_index = Some(registered.job_modify_index);
+    let late = server.scale_job(Scale { enforce_index, ..count_of("scaled", 4) }).await;
+    assert!(late.is_err(), "whoever asks for an index is told that it has passed");
+    cluster.stop().await;
+}
+
+/// A batch job: nobody may scale a service while a deployment is under way.
+fn batch_job(id: &str) -> Register {
     let document = json!({
-        "ID": "scaled", "Name": "scaled", "Type": "batch", "Datacenters": ["dc1"],
+        "ID": id, "Name": id, "Type": "batch", "Datacenters": ["dc1"],
         "TaskGroups": [{"Name": "group", "Count": 1, "Tasks": [{"Name": "main", "Driver": "mock_driver"}]}],
     });
-    let draft = Draft { document, namespace: "default".to_owned() };
-    let registered = server
-        .register_job(Register {
-            draft,
-            submission: None,
-            enforce_index: None,
-            preserve_counts: false,
-            preserve_resources: false,
-            eval_priority: None,
-        })
-        .await
-        .expect("it is a sound job");
-    let to = |count, enforce_index| Scale {
-        key: JobKey::new("default", "scaled"),
+    Register {
+        draft: Draft { document, namespace: "default".to_owned() },
+        submission: None,
+        enforce_index: None,
+        preserve_counts: false,
+        preserve_resources: false,
+        eval_priority: None,
+    }
+}
+
+fn count_of(id: &str, count: i64) -> Scale {
+    Scale {
+        key: JobKey::new("default", id),
         group: "group".into(),
         count: Some(count),
         message: String::new(),
         error: false,
         meta: String::new(),
-        enforce_index,
-    };
-    // Both look at the job before either has changed it.
-    let (one, other) = tokio::join!(server.scale_job(to(2, None)), server.scale_job(to(3, None)));
-    one.expect("nobody asked for an index");
-    other.expect("nobody asked for an index");
-    let late = server.scale_job(to(4, Some(registered.job_modify_index))).await;
-    assert!(late.is_err(), "whoever asks for an index is told that it has passed");
+        enforce_index: None,
+    }
+}
+
+/// A new leader has not applied everything yet that the one before acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_leader_acknowledged_the_next_one_does_not_call_unknown() {
+    let mut cluster = Cluster::of_three(Net::memory()).await;
+    for round in 0..4 {
+        let id = format!("new-{round}");
+        let leader = cluster.leader().await;
+        cluster.server(leader).register_job(batch_job(&id)).await.expect("it is a sound job");
+        cluster.kill(leader).await;
+        let next = cluster.leader().await;
+        let scaled = cluster.server(next).scale_job(count_of(&id, 2)).await;
+        assert!(matches!(scaled, Ok(_) | Err(RequestError::Submit(_))), "round {round}: {scaled:?}");
+        cluster.start(leader).await.expect("it starts");
+    }
     cluster.stop().await;
 }
 
