@@ -282,8 +282,8 @@ impl Cluster {
 
     /// Status of each node by its agent's name, as a server sees it.
     #[must_use]
-    pub fn statuses(&self, through: Agent, stale: bool) -> Option<Vec<(Agent, String)>> {
-        let nodes = self.get(through, if stale { "/v1/nodes?stale" } else { "/v1/nodes" })?;
+    pub fn statuses(&self, through: Agent) -> Option<Vec<(Agent, String)>> {
+        let nodes = self.get(through, "/v1/nodes")?;
         let rows = nodes.as_array()?.iter();
         let row = |node: &Value| {
             let agent = self.layout.named(node["Name"].as_str()?)?;
@@ -324,7 +324,7 @@ impl Cluster {
     pub fn is_whole(&self) -> bool {
         let Some(leader) = self.leader() else { return false };
         let voters = self.voters(leader).unwrap_or_default();
-        let statuses = self.statuses(leader, false).unwrap_or_default();
+        let statuses = self.statuses(leader).unwrap_or_default();
         let ready = |agent: Agent| statuses.iter().any(|(one, status)| *one == agent && status == "ready");
         self.layout.servers().all(|server| voters.contains(&server)) && self.layout.clients().all(ready)
     }

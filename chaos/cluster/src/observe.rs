@@ -192,12 +192,12 @@ fn short(name: &str) -> Text {
     name.split('.').next().unwrap_or(name).into()
 }
 
-/// Status of each node as some server that can be asked sees it.
+/// Status of each node as the region has it now. What a server has that catches up from nothing is long past.
 #[must_use]
 pub fn statuses(cluster: &Cluster, avoid: &[Agent]) -> Option<Vec<(Agent, String)>> {
     let working = cluster.working_servers();
     let (good, other): (Vec<Agent>, Vec<Agent>) =
         working.into_iter().partition(|server| !avoid.contains(server));
-    let seen = good.into_iter().chain(other).find_map(|server| cluster.statuses(server, true))?;
+    let seen = good.into_iter().chain(other).find_map(|server| cluster.statuses(server))?;
     Some(seen.into_iter().filter(|(agent, _)| cluster.part(*agent) == Part::Client).collect())
 }
