@@ -12,7 +12,7 @@ mod scaling;
 
 use control::Moment;
 use model::{JobKey, Timestamp};
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use crate::{Server, SubmitError};
 
@@ -73,8 +73,9 @@ impl Server {
 
     /// Waits until this server knows every change that was acknowledged before. Whoever is refused because of what this server
     /// knows is refused rightly then, and who was told of a job by another server can change it here.
-    async fn catch_up(&self) -> Result<(), RequestError> {
-        Ok(self.ready_to_read(crate::Consistency::Default).await?)
+    fn catch_up(&self) -> Pin<Box<dyn Future<Output = Result<(), RequestError>> + Send + '_>> {
+        // Boxed: futures of futures have become deeper than the compiler follows.
+        Box::pin(async { Ok(self.ready_to_read(crate::Consistency::Default).await?) })
     }
 
     async fn require_job(&self, key: &JobKey) -> Result<std::sync::Arc<model::Job>, RequestError> {
