@@ -185,8 +185,6 @@ impl Client {
 
     /// Removes what one driver has of allocations that this client does not know; false when the driver can not tell.
     async fn sweep_of(&self, driver: &dyn Driver) -> bool {
-        let known: BTreeSet<String> =
-            self.inner.allocs.lock().running.keys().map(ToString::to_string).collect();
         let found = match driver.census().await {
             Ok(found) => found,
             Err(error) => {
@@ -194,6 +192,9 @@ impl Client {
                 return false;
             }
         };
+        // Who is known is asked last: an allocation that came while the driver looked is known before anything is made for it.
+        let known: BTreeSet<String> =
+            self.inner.allocs.lock().running.keys().map(ToString::to_string).collect();
         for stray in found.iter().filter(|stray| !known.contains(&stray.alloc_id)) {
             tracing::info!(alloc_id = stray.alloc_id, kind = ?stray.kind, "removing what no allocation owns");
             if let Err(error) = driver.remove_stray(stray).await {
