@@ -169,7 +169,7 @@ pub async fn show(context: &Context, eval: &Evaluation) -> Outcome {
                 format!(
                     "Task Group {} (failed to place {count} allocation{plural}):\n{}",
                     format::quoted(group),
-                    placement_failure(metric, "  ", false)
+                    placement_failure(metric, "  ", full)
                 )
             })
             .collect();

@@ -1,17 +1,13 @@
 //! No text makes the evaluator hang, overflow or panic.
 
+mod root;
+
 use std::sync::Arc;
 
-use hcl::{Count, Inputs, RootBlock, evaluate, format, parse_plain};
+use hcl::{Inputs, RootBlock, evaluate, format, parse_plain};
 use proptest::prelude::*;
 
-const JOB: RootBlock = RootBlock {
-    kind: "job",
-    labels: &["name"],
-    count: Count::One,
-    opaque: &[],
-    inside: || hcl::Inside::Arguments,
-};
+const JOB: RootBlock = root::job(|| hcl::Inside::Arguments);
 
 fn evaluated(text: &str) -> Result<(), String> {
     let inputs = Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)));

@@ -1,8 +1,10 @@
 //! Expressions, broken files and a job that uses the whole language, held against what a real Nomad answered.
 
+mod root;
+
 use std::sync::Arc;
 
-use hcl::{Body, Count, Diagnostic, Inputs, RootBlock, Type, Value, evaluate, evaluate_partly};
+use hcl::{Body, Diagnostic, Inputs, RootBlock, Type, Value, evaluate, evaluate_partly};
 use serde_json::Value as Json;
 
 /// The recordings stand where the whole system is held against them, too.
@@ -15,13 +17,7 @@ fn rows(name: &str) -> Vec<Json> {
     serde_json::from_str(&recorded(name)).expect("recorded as JSON")
 }
 
-const JOB: RootBlock = RootBlock {
-    kind: "job",
-    labels: &["name"],
-    count: Count::One,
-    opaque: &[],
-    inside: || hcl::Inside::Arguments,
-};
+const JOB: RootBlock = root::job(|| hcl::Inside::Arguments);
 
 fn inputs(text: &str) -> Inputs {
     Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)))

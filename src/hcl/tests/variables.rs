@@ -1,10 +1,12 @@
 //! Variables, locals, generated blocks, files of constants.
 
+mod root;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hcl::{
-    Body, Count, Diagnostics, Files, Functions, Inputs, RootBlock, Sources, evaluate, evaluate_partly,
+    Body, Diagnostics, Files, Functions, Inputs, RootBlock, Sources, evaluate, evaluate_partly,
     parse_plain,
 };
 
@@ -21,13 +23,7 @@ impl hcl::Schema for Groups {
     }
 }
 
-const JOB: RootBlock = RootBlock {
-    kind: "job",
-    labels: &["name"],
-    count: Count::One,
-    opaque: &[],
-    inside: || hcl::Inside::Body(&Groups),
-};
+const JOB: RootBlock = root::job(|| hcl::Inside::Body(&Groups));
 
 fn inputs(text: &str) -> Inputs {
     Inputs::of_file("input.hcl", text, &[JOB], Arc::new(|bytes: &mut [u8]| bytes.fill(7)))

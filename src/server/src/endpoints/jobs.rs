@@ -144,8 +144,7 @@ impl Server {
     /// When there is no such version, or it is the present one, or the present one is not the enforced one.
     pub async fn revert_job(&self, request: Revert) -> Result<JobChanged, RequestError> {
         let Revert { key, version, enforce_prior } = request;
-        // What is replaced is enforced below, so it has to be the latest.
-        self.ready_to_read(Consistency::Consistent).await?;
+        self.catch_up().await?;
         let snapshot = self.snapshot();
         let Some(current) = snapshot.job(&key) else {
             let JobKey { namespace, id } = &key;
