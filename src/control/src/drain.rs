@@ -7,8 +7,8 @@ use std::{
 };
 
 use model::{
-    AllocId, Allocation, ClientStatus, DesiredTransition, EvalTrigger, JobKey, JobType, Node, NodeEvent,
-    NodeId, Timestamp,
+    AllocId, Allocation, ClientStatus, DesiredTransition, DrainStrategy, EvalTrigger, JobKey, JobType, Node,
+    NodeEvent, NodeId, Timestamp,
 };
 use protocol::Command;
 use state::{Changes, State};
@@ -151,8 +151,8 @@ impl Draining {
         }
     }
 
-    /// Decides what leaves the draining nodes next: service groups at the pace of their `migrate` block, batch when the
-    /// time is over, system last. A node with nothing left has drained.
+    /// Decides what leaves the draining nodes next: service groups at the pace of their `migrate` block, batch and sysbatch
+    /// when the time is over, system last. A node with nothing left has drained.
     fn decide(&mut self, state: &State, now: &mut Moment<'_>) -> Vec<Command> {
         let (mut moving, mut commands) = (Vec::new(), Vec::new());
         for id in std::mem::take(&mut self.stirred) {
@@ -179,21 +179,27 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Tells whether a node's time to empty itself is over.
+    fn is_over(drain: &DrainStrategy, wall: Timestamp) -> bool {
+        let timed = !drain.force_deadline.is_zero() && !mutants::on!("drain-without-deadline");
+        drain.force || (timed && drain.force_deadline <= wall)
+    }
+
     /// Plans what leaves a node; true when nothing is left on it.
     fn drain_node(&mut self, node: &Node, wall: Timestamp) -> bool {
         let Some(drain) = &node.drain else { return false };
-        let timed = !drain.force_deadline.is_zero() && !mutants::on!("drain-without-deadline");
-        let over = drain.force || (timed && drain.force_deadline <= wall);
+        let over = Self::is_over(drain, wall);
         let (mut left, mut system) = (0, Vec::new());
         for alloc in self.state.allocs_by_node(node.id).filter(|alloc| !alloc.client_status.is_terminal()) {
             let kind = alloc.job.spec.kind;
-            if matches!(kind, JobType::System | JobType::Sysbatch) {
-                if !drain.ignore_system_jobs {
+            match kind {
+                JobType::System | JobType::Sysbatch if drain.ignore_system_jobs => continue,
+                JobType::System => {
                     system.push(alloc.clone());
+                    continue;
                 }
-                continue;
+                JobType::Service | JobType::Batch | JobType::Sysbatch => left += 1,
             }
-            left += 1;
             if alloc.terminal() || self.leaves(alloc) {
                 continue;
             }
@@ -264,9 +270,13 @@ fn is_healthy(alloc: &Allocation) -> bool {
 }
 
 fn complete(node: &Node, now: &Moment<'_>) -> Command {
+    let over = node.drain.as_ref().is_some_and(|drain| Plan::is_over(drain, now.wall));
+    // What was stopped because the time was over can be told from what ended before.
+    let details = over.then(|| ("deadline_reached".into(), "true".into()));
     let event = NodeEvent {
         message: "Node drain complete".into(),
         subsystem: "Drain".into(),
+        details: details.into_iter().collect(),
         timestamp: now.wall,
         ..NodeEvent::default()
     };
@@ -286,7 +296,6 @@ fn complete(node: &Node, now: &Moment<'_>) -> Command {
 mod tests {
     use super::*;
     use crate::fixture::{Clock, Region, job, key};
-    use model::DrainStrategy;
 
     fn step(region: &Region, clock: &mut Clock) -> Vec<Command> {
         Draining::new(region.state()).tick(region.state(), &mut clock.moment())
@@ -389,6 +398,24 @@ mod tests {
         };
         assert_eq!(replaced("batch"), (Some(true), Some(true)), "what had its time is not replaced");
         assert_eq!(replaced("agent"), (Some(true), None));
+    }
+
+    #[test]
+    fn sysbatch_has_its_time_too_and_the_end_tells_when_it_ran_out() {
+        let (mut region, mut clock) = (Region::with_nodes(1), Clock::default());
+        region.register(job("once", "sysbatch", 50));
+        region.place("once", 0, 1);
+        let force_deadline = clock.wall().after(Duration::from_secs(60));
+        region.drain(0, DrainStrategy { force_deadline, ..DrainStrategy::default() });
+        assert!(step(&region, &mut clock).is_empty());
+        clock.pass(Duration::from_secs(60));
+        let commands = step(&region, &mut clock);
+        let [Command::UpdateTransitions { transitions, .. }] = &commands[..] else { panic!("{commands:?}") };
+        assert_eq!(transitions.len(), 1);
+        region.client_says(0, ClientStatus::Complete);
+        let commands = step(&region, &mut clock);
+        let [Command::DrainNode { event: Some(event), .. }] = &commands[..] else { panic!("{commands:?}") };
+        assert_eq!(event.details.get("deadline_reached").map(|told| told.as_str()), Some("true"));
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hcl::{
-    Body, Diagnostics, Files, Functions, Inputs, RootBlock, Sources, evaluate, evaluate_partly,
-    parse_plain,
+    Body, Diagnostics, Files, Functions, Inputs, RootBlock, Sources, evaluate, evaluate_partly, parse_plain,
 };
 
 /// Bodies that hold groups, and arguments of any name.

@@ -21,8 +21,10 @@ pub(super) const BESIDE_EACH_OTHER: &[Scenario] = &[
 ];
 
 /// Those that drain nodes.
-pub(super) const ONE_BY_ONE: &[Scenario] =
-    &[("drained_batch_is_not_replaced", drained_batch_is_not_replaced)];
+pub(super) const ONE_BY_ONE: &[Scenario] = &[
+    ("drained_batch_is_not_replaced", drained_batch_is_not_replaced),
+    ("drained_sysbatch_may_end", drained_sysbatch_may_end),
+];
 
 /// `client: always mark exited sys/svc allocs as failed` (hashicorp/nomad#4034).
 fn service_that_ends_well_failed(steps: &mut Steps) -> Vec<&'static str> {
@@ -108,6 +110,15 @@ fn drained_batch_is_not_replaced(steps: &mut Steps) -> Vec<&'static str> {
     steps.drain(&node, 1);
     steps.wait_status("slow", "dead");
     vec!["slow"]
+}
+
+/// The page of `node drain`: allocations of sysbatch jobs may end, too, until the deadline.
+fn drained_sysbatch_may_end(steps: &mut Steps) -> Vec<&'static str> {
+    let job = mock("sbd", "sysbatch", 1, &json!({}), &json!({}));
+    steps.run(&with_config(job, json!({ "run_for": "3s" })));
+    steps.wait_placed("sbd", 4);
+    steps.drain("c1", 60);
+    vec!["sbd"]
 }
 
 fn tasks(job: &mut Value) -> &mut Vec<Value> {

@@ -82,6 +82,13 @@ impl Steps {
         })
     }
 
+    /// Waits until so many have a node, whatever became of them.
+    pub fn wait_placed(&self, job: &str, count: usize) {
+        wait::until_within(STEP_WITHIN, &format!("{count} of {job} are placed"), || {
+            (self.allocs(job).len() == count).then_some(())
+        });
+    }
+
     pub fn wait_status(&self, job: &str, status: &str) {
         wait::until_within(STEP_WITHIN, &format!("{job} is {status}"), || {
             (self.job(job)["Status"] == status).then_some(())
