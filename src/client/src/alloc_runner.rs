@@ -595,6 +595,11 @@ impl Runner {
     /// Puts what changed into the outbox.
     fn tell(&self) {
         if lifecycle_over(&self.states) {
+            // One that ends before it could begin has still been promised what those before it hold, and whoever was promised
+            // the same by it counts on its word: it is over when they are.
+            if !self.after.is_empty() {
+                return;
+            }
             self.view.over.send_replace(true);
         }
         let (status, words) = lifecycle::status(&self.states);

@@ -145,8 +145,10 @@ impl Client {
         Ok(client)
     }
 
-    fn restore(&self, remembered: Vec<Remembered>) {
+    fn restore(&self, mut remembered: Vec<Remembered>) {
         let mut allocs = self.inner.allocs.lock();
+        // Those that others wait for come first.
+        remembered.sort_by_key(|it| (it.alloc.create_index, it.alloc.id));
         for Remembered { alloc, job, tasks } in remembered {
             let id = alloc.id;
             let key = (job.key.clone(), job.create_index, job.version);
@@ -348,17 +350,23 @@ impl Client {
                     if alloc.alloc_modify_index > known {
                         requests.push((handle.clone(), Request::Update(Box::new(Assigned { alloc, job }))));
                     }
-                } else if (alloc.desired == DesiredStatus::Run
-                    || mutants::on!("client-starts-what-is-stopped"))
-                    && !alloc.client_status.is_terminal()
+                    continue;
+                }
+                if alloc.client_status.is_terminal() {
+                    continue;
+                }
+                // One that was stopped before this client ever heard of it may still stand between two others.
+                let after = allocs.predecessors(&alloc);
+                let waits = after.iter().any(|over| !*over.borrow());
+                if alloc.desired == DesiredStatus::Run
+                    || waits
+                    || mutants::on!("client-starts-what-is-stopped")
                 {
-                    let after = allocs.predecessors(&alloc);
                     let start = Start { alloc, job, tasks: BTreeMap::new(), after };
                     let id = start.alloc.id;
                     let handle = alloc_runner::spawn(&self.inner.context, start);
                     allocs.running.insert(id, handle);
-                } else if !alloc.client_status.is_terminal() {
-                    // It was stopped before this client ever heard of it.
+                } else {
                     self.inner.context.outbox.put(never_started(&alloc));
                 }
             }

@@ -484,6 +484,48 @@ async fn what_runs_for_too_long_is_stopped_and_complete() {
     assert!(!kinds(1).contains(&TaskEventKind::Started), "there is no time left for it");
 }
 
+/// The second takes over from the first, and the third from the second, which never begins.
+#[tokio::test(start_paused = true)]
+async fn what_never_began_is_over_no_sooner_than_what_it_was_to_take_over_from() {
+    for second_is_known in [true, false] {
+        let world = World::new();
+        let server = world.server(1);
+        let config = serde_json::json!({"run_for": "1h", "kill_after": "3s"});
+        let assigned = work_of(&serde_json::json!({
+            "Name": "g", "Tasks": [{"Name": "t", "Driver": "mock_driver", "Config": config}],
+        }));
+        let id = |number: u128| AllocId::from_random(ALLOC + number);
+        let alloc = |number: u128, desired: DesiredStatus, index: u64| AllocRecord {
+            id: id(number),
+            desired,
+            extra: (number > 0).then(|| {
+                Box::new(model::AllocExtra { previous: Some(id(number - 1)), ..model::AllocExtra::EMPTY })
+            }),
+            create_index: 4 + u64::try_from(number).unwrap(),
+            alloc_modify_index: index,
+            ..assigned.allocs[0].clone()
+        };
+        let mut first = vec![alloc(0, DesiredStatus::Run, 4)];
+        first.extend(second_is_known.then(|| alloc(1, DesiredStatus::Run, 5)));
+        *server.assigned.lock() = Some(Assignments { allocs: first, ..assigned.clone() });
+        let node = world.client(&[1]);
+        until!(|| is(&node, ClientStatus::Running)).await;
+        let stop = |number: u128| alloc(number, DesiredStatus::Stop, 8);
+        let later = vec![stop(0), stop(1), alloc(2, DesiredStatus::Run, 8)];
+        *server.assigned_later.lock() =
+            Some(Assignments { index: 9, allocs: later, ..Assignments::default() });
+        server.later.notify_one();
+        let said = |number: u128, status: ClientStatus| {
+            let is = |word: &AllocUpdate| word.id == id(number) && word.client_status == status;
+            server.updates.lock().iter().position(is)
+        };
+        until!(|| said(2, ClientStatus::Running).is_some()).await;
+        let (first, second) = (said(0, ClientStatus::Complete), said(1, ClientStatus::Complete));
+        assert!(first.is_some() && first < second, "known: {second_is_known}: {first:?} {second:?}");
+        assert!(second < said(2, ClientStatus::Running));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_that_was_sent_once_is_known_as_long_as_the_session_lives() {
     let world = World::new();
