@@ -3,7 +3,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use model::{AllocId, Allocation, ClientStatus, DesiredStatus, EvalTrigger, Evaluation, Job, TaskGroup};
 use protocol::Stop;
 
-use super::{GroupChanges, Scene, Want, later, sort::is_current, stop, texts};
+use super::{
+    GroupChanges, Scene, Want, later,
+    sort::{ByNode, is_current},
+    stop, texts,
+};
 
 /// Marks allocations whose nodes went out of reach, and asks for replacements unless the group wants none.
 pub(super) fn disconnect(
@@ -32,62 +36,78 @@ pub(super) fn disconnect(
     followups.push(followup);
 }
 
-/// Decides, for allocations that came back, whether they or their replacements stay.
+/// Decides, for allocations that came back, whether they or those that took their place stay. Their place has whoever was
+/// placed for them, and whoever has their number by now: what was placed for them may have been replaced or gone out of reach,
+/// too.
 ///
-/// Returns those that came back and stay; replacements that do not are taken off `kept`.
+/// Returns those that came back and stay; others that do not are taken off `by_node`.
 pub(super) fn reconnect(
     job: &Job,
     group: &TaskGroup,
-    reconnecting: Vec<Arc<Allocation>>,
-    kept: &mut Vec<Arc<Allocation>>,
+    by_node: &mut ByNode,
+    is_aside: impl Fn(&Allocation) -> bool,
     changes: &mut GroupChanges,
 ) -> Vec<Arc<Allocation>> {
-    let mut stay = Vec::new();
-    let mut gone: BTreeSet<AllocId> = BTreeSet::new();
-    for original in reconnecting {
-        let replacement = kept.iter().find(|alloc| {
-            alloc.extra().previous == Some(original.id) && !alloc.terminal() && !gone.contains(&alloc.id)
+    let mut stay: Vec<Arc<Allocation>> = Vec::new();
+    for back in std::mem::take(&mut by_node.reconnecting) {
+        let mut stays = is_current(&back, job);
+        let rivals = by_node.kept.iter().chain(&by_node.migrating).chain(&stay);
+        let rivals = rivals.filter(|alloc| {
+            let placed_for_it = alloc.extra().previous == Some(back.id);
+            let has_its_number = alloc.index == back.index && is_current(alloc, job);
+            can_stay(alloc) && (placed_for_it || has_its_number) && is_aside(alloc) == is_aside(&back)
         });
-        let winner = match replacement {
-            _ if !is_current(&original, job) => Winner::Replacement,
-            None => Winner::Original,
-            Some(replacement) => choose(group, &original, replacement),
-        };
-        match winner {
-            Winner::Original => {
-                if let Some(replacement) = replacement.filter(|_| !mutants::on!("reconnect-keeps-both")) {
-                    changes.stops.push(stop(replacement, texts::RECONNECTED));
-                    changes.desired.stop += 1;
-                    gone.insert(replacement.id);
-                }
-                changes.desired.reconnect += 1;
-                stay.push(original);
+        let mut beaten: BTreeSet<AllocId> = BTreeSet::new();
+        for rival in rivals {
+            stays = stays && is_chosen(group, &back, rival);
+            if stays && !mutants::on!("reconnect-keeps-both") {
+                beaten.insert(rival.id);
             }
-            Winner::Replacement => {
-                changes.stops.push(stop(&original, texts::RECONNECTED));
+        }
+        if !stays {
+            changes.stops.push(stop(&back, texts::RECONNECTED));
+            changes.desired.stop += 1;
+            continue;
+        }
+        for list in [&mut by_node.kept, &mut by_node.migrating, &mut stay] {
+            for loser in list.extract_if(.., |alloc| beaten.contains(&alloc.id)) {
+                changes.stops.push(stop(&loser, texts::RECONNECTED));
                 changes.desired.stop += 1;
             }
         }
+        stay.push(back);
     }
-    kept.retain(|alloc| !gone.contains(&alloc.id));
+    changes.desired.reconnect += stay.len() as u64;
     stay
 }
 
-enum Winner {
-    Original,
-    Replacement,
+/// Tells whether an allocation runs, will run or is about to be replaced.
+fn can_stay(alloc: &Allocation) -> bool {
+    let failed = alloc.client_status == ClientStatus::Failed && alloc.extra().next.is_none();
+    !alloc.server_terminal() && (failed || !alloc.client_status.is_terminal())
 }
 
-fn choose(group: &TaskGroup, original: &Allocation, replacement: &Allocation) -> Winner {
+/// Tells whether one that came back is to stay rather than another one with its place: the older of the two is the original.
+fn is_chosen(group: &TaskGroup, back: &Allocation, rival: &Allocation) -> bool {
+    let leaves =
+        rival.client_status == ClientStatus::Failed || rival.extra().transition.migrate == Some(true);
+    if leaves {
+        return true;
+    }
+    let is_original = (back.create_index, back.id) < (rival.create_index, rival.id);
+    let (original, replacement) = if is_original { (back, rival) } else { (rival, back) };
+    is_original != replacement_wins(group, original, replacement)
+}
+
+fn replacement_wins(group: &TaskGroup, original: &Allocation, replacement: &Allocation) -> bool {
     let strategy =
         group.disconnect.as_ref().map(|disconnect| disconnect.reconcile.clone()).unwrap_or_default();
-    let replacement_wins = match strategy.as_str() {
+    match strategy.as_str() {
         "keep_original" => false,
         "keep_replacement" => true,
         "longest_running" => started_at(replacement) < started_at(original),
         _ => score(replacement) > score(original),
-    };
-    if replacement_wins { Winner::Replacement } else { Winner::Original }
+    }
 }
 
 fn started_at(alloc: &Allocation) -> i64 {

@@ -66,9 +66,7 @@ impl<'s, 'a> Group<'s, 'a> {
         let all = self.drop_old_canaries(all);
         let mut owed = self.owed(&all);
         let mut by_node = ByNode::sort(self.scene, self.group, all);
-        let came_back = std::mem::take(&mut by_node.reconnecting);
-        let stay =
-            disconnect::reconnect(self.job, self.group, came_back, &mut by_node.kept, &mut self.changes);
+        let stay = self.reconnect(&mut by_node);
         by_node.kept.extend(stay);
         disconnect::disconnect(self.scene, self.group, &by_node.disconnecting, &mut self.changes, followups);
         if self.group.disconnect.as_ref().is_some_and(|disconnect| disconnect.replace == Some(false)) {
@@ -96,6 +94,7 @@ impl<'s, 'a> Group<'s, 'a> {
         let limit = self.limit(&counted, &destructive);
         self.place_missing(&counted, &destructive, limit);
         self.migrate(&counted);
+        self.number(&counted);
         let updates = !destructive.is_empty() || !self.changes.in_place.is_empty();
         let nothing_left =
             !updates && !has_later && self.changes.wants.iter().all(moves) && counted.replace_now.is_empty();
@@ -104,6 +103,15 @@ impl<'s, 'a> Group<'s, 'a> {
         }
         self.rollout.note_group(self.group, nothing_left);
         self.changes
+    }
+
+    /// Decides about those that came back; returns those that stay.
+    fn reconnect(&mut self, by_node: &mut ByNode) -> Allocs {
+        let mut changes = std::mem::take(&mut self.changes);
+        let is_aside = |alloc: &Allocation| self.is_aside(alloc);
+        let stay = disconnect::reconnect(self.job, self.group, by_node, is_aside, &mut changes);
+        self.changes = changes;
+        stay
     }
 
     /// Stops canaries of deployments that are over and never took over.
@@ -220,8 +228,10 @@ impl<'s, 'a> Group<'s, 'a> {
         candidates.extend(migrating.into_iter().map(|alloc| (1, alloc)));
         // One that failed is stopped rather than replaced where the others are enough.
         candidates.extend(failed.into_iter().map(|alloc| (2, alloc)));
+        let mut names = BTreeSet::new();
         for alloc in counted.kept.iter().filter(|alloc| !canaries.contains(&alloc.id)) {
-            let rank = if !canarying && canary_names.contains(&alloc.index) {
+            let has_twin = !names.insert(alloc.index) || (!canarying && canary_names.contains(&alloc.index));
+            let rank = if has_twin {
                 0
             } else if alloc.client_status == ClientStatus::Failed {
                 2
@@ -418,6 +428,16 @@ impl<'s, 'a> Group<'s, 'a> {
             job: (self.is_canarying() && !canary && !is_current(alloc, self.job)).then(|| alloc.job.clone()),
             ..Want::default()
         }
+    }
+
+    /// Gives each that is to come a number of its own: another one that came back, or a canary that took over, may have that of
+    /// the one that it replaces.
+    fn number(&mut self, counted: &Counted) {
+        let mut taken: BTreeSet<u32> = counted.kept.iter().map(|alloc| alloc.index).collect();
+        let wants = self.changes.wants.iter_mut().filter(|want| !want.canary);
+        let twice: Vec<&mut Want> = wants.filter(|want| !taken.insert(want.index)).collect();
+        let free = Names::of(taken).take(twice.len());
+        twice.into_iter().zip(free).for_each(|(want, index)| want.index = index);
     }
 
     fn migrate(&mut self, counted: &Counted) {
