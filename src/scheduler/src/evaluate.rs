@@ -36,6 +36,8 @@ pub(crate) fn evaluate(scheduler: &mut Scheduler, subject: &Subject<'_>, context
     let kind = subject.job.map_or(subject.eval.kind, |job| job.spec.kind);
     let (algorithm, oversubscription) = settings(subject);
     let Scheduler { table, feasibility } = scheduler;
+    // What the snapshot shows beyond the table has not given its room back here: whoever waits for room did not see it.
+    let decided_at = subject.snapshot.index().min(table.followed());
     let reconciled = reconcile::reconcile(&mut Scene {
         snapshot: subject.snapshot,
         job: subject.job,
@@ -55,7 +57,7 @@ pub(crate) fn evaluate(scheduler: &mut Scheduler, subject: &Subject<'_>, context
             verdict.annotations.groups.insert(changes.name.clone(), changes.desired);
             verdict.plan.stops.extend(changes.stops);
         }
-        return verdict.finish(subject.snapshot, context);
+        return verdict.finish(subject.snapshot, decided_at, context);
     };
     verdict.plan.job =
         Some(PlannedJob { key: job.key.clone(), create_index: job.create_index, version: job.version });
@@ -79,7 +81,7 @@ pub(crate) fn evaluate(scheduler: &mut Scheduler, subject: &Subject<'_>, context
         placing.take_back_all();
     }
     let Placing { verdict, context, .. } = placing;
-    verdict.finish(subject.snapshot, context)
+    verdict.finish(subject.snapshot, decided_at, context)
 }
 
 /// Returns how nodes are ranked and whether memory may be oversubscribed: the node pool's word counts before the region's.

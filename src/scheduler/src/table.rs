@@ -27,6 +27,8 @@ pub(crate) struct NodeTable {
     classes: Classes,
     /// Changes whenever some node changes in what feasibility looks at.
     epoch: u64,
+    /// Up to which index it counts everything. A snapshot may be later: what that shows as over may still count here.
+    followed: u64,
     pub(crate) free_cpu: Vec<i32>,
     pub(crate) free_memory: Vec<i32>,
     pub(crate) free_disk: Vec<i32>,
@@ -64,6 +66,11 @@ impl NodeTable {
         self.epoch
     }
 
+    /// Returns the index up to which everything is counted.
+    pub(crate) fn followed(&self) -> u64 {
+        self.followed
+    }
+
     /// Finds a node's slot.
     pub(crate) fn slot(&self, id: NodeId) -> Option<Slot> {
         self.slots.get(&id).copied()
@@ -98,7 +105,7 @@ impl NodeTable {
     /// Reads everything anew; what was in flight and is not in the snapshot is forgotten.
     pub(crate) fn rebuild(&mut self, snapshot: &Snapshot) {
         let epoch = self.epoch + 1;
-        *self = Self { epoch, ..Self::default() };
+        *self = Self { epoch, followed: snapshot.index(), ..Self::default() };
         for node in snapshot.nodes() {
             self.put_node(node);
         }
@@ -109,6 +116,7 @@ impl NodeTable {
 
     /// Follows what one command changed.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot, changes: &Changes) {
+        self.followed = self.followed.max(changes.index);
         for (before, after) in changes.nodes() {
             match (before, after) {
                 (_, Some(node)) => {

@@ -142,9 +142,13 @@ impl Verdict {
         self.plan.new_evals.extend(canceled);
     }
 
-    /// Ends the evaluation: complete, or waiting for room.
-    pub(crate) fn finish(mut self, snapshot: &Snapshot, context: &mut Context<'_>) -> Plan {
-        let snapshot_index = snapshot.index();
+    /// Ends the evaluation, which knew all room up to `snapshot_index`: complete, or waiting for room.
+    pub(crate) fn finish(
+        mut self,
+        snapshot: &Snapshot,
+        snapshot_index: u64,
+        context: &mut Context<'_>,
+    ) -> Plan {
         if !self.failed.is_empty() {
             self.cancel_waiting(snapshot, context);
         }

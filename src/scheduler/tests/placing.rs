@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fixture::*;
 use model::*;
+use protocol::Command;
 use serde_json::{Value, json};
 
 fn batch(id: &str, count: u32, change: impl FnOnce(&mut Value)) -> Value {
@@ -253,6 +254,29 @@ fn plans_stack_before_they_are_committed() {
     let snapshot = region.snapshot();
     region.scheduler.withdraw(&snapshot, [&first]);
     assert_eq!(region.plan(&second).placements.len(), 1);
+}
+
+/// A leader's state goes ahead of the changes that its scheduler follows one by one.
+#[test]
+fn room_that_the_table_does_not_know_of_yet_is_not_said_to_be_known() {
+    let mut region = Region::nodes(1);
+    let large = |id: &str| batch(id, 1, |job| resources(job)["MemoryMB"] = json!(3_000));
+    region.register(&large("first"));
+    region.settle();
+    region.register(&large("second"));
+    let eval = region.eval("second", EvalTrigger::JobRegister);
+    let known = region.snapshot().index();
+    let first = region.live("first").remove(0);
+    let updates = vec![region.update(&first, ClientStatus::Complete, None)];
+    let command = Command::UpdateAllocs { updates, evals: vec![], now: region.now };
+    let applied = region.store.apply(known + 1, &command).expect("the state allows it");
+    let plan = region.plan(&eval);
+    assert_eq!(plan.placements.len(), 0, "the room counts as taken");
+    let waits = plan.new_evals.iter().find(|eval| eval.status == EvalStatus::Blocked);
+    assert_eq!(waits.expect("it waits for room").snapshot_index, known);
+    let snapshot = region.snapshot();
+    region.scheduler.follow(&snapshot, &applied.changes);
+    assert_eq!(region.plan(&eval).placements.len(), 1);
 }
 
 #[test]
