@@ -450,6 +450,24 @@ fn what_is_replaced_later_than_it_went_out_of_reach_has_one_name_with_its_replac
     assert!(names == [0, 1] || names == [1, 0], "{:#?}", region.rows("away"));
 }
 
+/// It failed while its deployment went on, which counts it as healthy all the same and completes.
+#[test]
+fn what_failed_after_it_was_healthy_is_replaced_when_its_deployment_is_over() {
+    let mut region = Region::nodes(4);
+    region.register(&service("late", 2));
+    region.schedule();
+    region.clients();
+    let failed = region.live("late").remove(0);
+    let updates = vec![region.update(&failed, ClientStatus::Failed, None)];
+    let (evals, now) = (vec![region.eval("late", EvalTrigger::RetryFailedAlloc)], region.now);
+    region.apply(&Command::UpdateAllocs { updates, evals, now });
+    region.settle();
+    assert_eq!(region.deployment("late").status, DeploymentStatus::Successful);
+    region.pass(Duration::from_secs(60));
+    region.settle();
+    assert_eq!(region.live("late").len(), 2, "{:#?}", region.rows("late"));
+}
+
 #[test]
 fn a_running_allocation_is_rescheduled_when_a_user_asks() {
     let mut region = Region::nodes(4);

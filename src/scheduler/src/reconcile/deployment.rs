@@ -1,12 +1,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    Allocation, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, Job, TaskGroup, Text, Timestamp,
-    UpdateStrategy,
+    Allocation, ClientStatus, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, EvalTrigger,
+    Evaluation, Job, JobType, TaskGroup, Text, Timestamp, UpdateStrategy,
 };
 use protocol::DeploymentUpdate;
 
-use super::{Reconciled, Scene, texts};
+use super::{Reconciled, Scene, later, texts};
 
 /// The deployment of the version that is reconciled, and what becomes of it.
 pub(super) struct Rollout {
@@ -176,6 +176,7 @@ impl Rollout {
             reconciled.joins = (current.status.is_active() && !complete).then_some(current.id);
             if complete {
                 self.update(current.id, DeploymentStatus::Successful, texts::SUCCESSFUL);
+                reconciled.followups.extend(look_at_failed(scene, &current));
             } else if self.changed {
                 let mut deployment = Deployment::clone(&current);
                 deployment.groups = self.groups.clone();
@@ -208,6 +209,16 @@ impl Rollout {
         deployment.status_description = Text::new_static(description(&deployment));
         deployment
     }
+}
+
+/// What failed after it was healthy was held back as long as its deployment went on. That is over, and its policy decides.
+fn look_at_failed(scene: &mut Scene<'_>, complete: &Deployment) -> Option<Evaluation> {
+    let waits = |alloc: &Arc<Allocation>| {
+        let failed = alloc.client_status == ClientStatus::Failed && !alloc.server_terminal();
+        failed && alloc.extra().next.is_none()
+    };
+    let any = scene.kind == JobType::Service && scene.snapshot.allocs_by_deployment(complete.id).any(waits);
+    any.then(|| later(scene, EvalTrigger::RetryFailedAlloc, Timestamp::ZERO, ""))
 }
 
 fn description(deployment: &Deployment) -> &'static str {
