@@ -49,7 +49,7 @@ const ROUND_PLACEMENTS_MAX: usize = 8_192;
 /// Rounds that may be under way at once: one is decided while one is committed.
 const ROUNDS_MAX: usize = 2;
 
-/// Wait before a leader that could not begin tries again.
+/// Wait before a leader that could not begin, or could not propose, tries again.
 const BEGIN_RETRY: Duration = Duration::from_millis(100);
 
 /// The longest that the loop sleeps without looking at its machines.
@@ -99,7 +99,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut inputs: mpsc::Receiver<LeaderInpu
                 Ok(()) => {
                     tracing::info!(term, "leading");
                     inner.env.spawn("group", group::keep(inner.clone(), term));
-                    lead(&inner, &mut inputs, &mut leadership).await;
+                    lead(&inner, &mut inputs, &mut leadership, term).await;
                     tracing::info!(term, "not leading any more");
                 }
                 Err(error) => {
@@ -161,6 +161,7 @@ async fn lead(
     inner: &Arc<Inner>,
     inputs: &mut mpsc::Receiver<LeaderInput>,
     leadership: &mut tokio::sync::watch::Receiver<Leadership>,
+    term: u64,
 ) {
     let mut changes = inner.hub.follow();
     let mut leader = Leader::new(inner.clone());
@@ -172,12 +173,13 @@ async fn lead(
         let event = tokio::select! {
             biased;
             changed = leadership.changed() => {
-                let leads = leadership.borrow().is_leader();
+                // One who was deposed and is elected again begins anew: what it had proposed may be lost.
+                let leads = matches!(*leadership.borrow(), Leadership::Leader { term: now } if now == term);
                 if changed.is_ok() && leads { Event::Due } else { Event::Deposed }
             }
             change = changes.recv() => Event::Changed(change),
             result = joined(leader.rounds.front_mut().map(|round| &mut round.task)) => Event::RoundOver(result),
-            result = joined(leader.proposing.as_mut()) => Event::Proposed(result),
+            result = joined(leader.proposing.as_mut().map(|(_, task)| task)) => Event::Proposed(result),
             input = inputs.recv() => Event::Asked(input),
             () = inner.env.sleep_until(wake) => Event::Due,
         };
@@ -194,12 +196,7 @@ async fn lead(
                 leader.rounds = rounds;
             }
             Event::Changed(Err(broadcast::error::RecvError::Closed)) => return,
-            Event::Proposed(result) => {
-                leader.proposing = None;
-                if let Err(error) = result {
-                    tracing::warn!(%error, "leader's change was not made");
-                }
-            }
+            Event::Proposed(result) => leader.proposed(result),
             Event::RoundOver(result) => leader.round_over(result),
             Event::Asked(Some(input)) => leader.asked(input),
             Event::Due => leader.tick(),
@@ -239,7 +236,7 @@ struct Leader {
     scheduler: Scheduler,
     rounds: VecDeque<Round>,
     outbox: VecDeque<Command>,
-    proposing: Option<Submission>,
+    proposing: Option<(Command, Submission)>,
     /// Machines that are being looked at.
     looking: usize,
     reporters: Reporters,
@@ -498,14 +495,38 @@ impl Leader {
         if self.proposing.is_none()
             && let Some(command) = self.outbox.pop_front()
         {
-            self.proposing = Some(self.submit(command));
+            let task = self.submit(command.clone());
+            self.proposing = Some((command, task));
+        }
+    }
+
+    /// Takes in what became of a change. What wanted it does not say it again, so one that was certainly not made is proposed
+    /// once more: a leader that did not reach the others for a while may still lead.
+    fn proposed(&mut self, result: Result<Submitted, SubmitError>) {
+        let Some((command, _)) = self.proposing.take() else { return };
+        match result {
+            Ok(_) => {}
+            Err(SubmitError::NotLeader) => {
+                let task = self.submit_after(BEGIN_RETRY, command.clone());
+                self.proposing = Some((command, task));
+            }
+            Err(error @ (SubmitError::Refused(_) | SubmitError::Unknown | SubmitError::Unavailable(_))) => {
+                tracing::warn!(%error, "leader's change was not made");
+            }
         }
     }
 
     fn submit(&self, command: Command) -> Submission {
+        self.submit_after(Duration::ZERO, command)
+    }
+
+    fn submit_after(&self, wait: Duration, command: Command) -> Submission {
         let inner = self.inner.clone();
         let (sender, receiver) = oneshot::channel();
         self.inner.env.spawn("leader-submit", async move {
+            if !wait.is_zero() {
+                inner.env.sleep(wait).await;
+            }
             // The loop may have ended meanwhile.
             let _ = sender.send(inner.propose(encode(&command)).await.map(|(_, submitted)| submitted));
         });
