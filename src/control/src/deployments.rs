@@ -6,8 +6,8 @@ use std::{
 };
 
 use model::{
-    Allocation, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, DesiredTransition, EvalTrigger,
-    Evaluation, Job, Text, Timestamp,
+    AllocId, Allocation, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, DesiredTransition,
+    EvalTrigger, Evaluation, Job, Text, Timestamp,
 };
 use protocol::{Command, DeploymentUpdate};
 use state::{ChangedRow, Changes, State};
@@ -28,13 +28,19 @@ pub struct Deployments {
 }
 
 impl Deployments {
-    /// Makes the watch of what goes on in a state, and returns what to propose at once.
+    /// Makes the watch of what goes on in a state, and returns what to propose at once. An earlier leader may have ended before
+    /// the scheduler had looked at the last news of a deployment's health, so it looks again.
     pub fn new(state: &State, now: &mut Moment<'_>) -> (Self, Vec<Command>) {
         let mut watch = Self::default();
         let mut commands = Vec::new();
         for deployment in state.deployments().filter(|deployment| deployment.status.is_active()) {
-            watch.track(deployment);
-            commands.extend(decide(state, deployment, now));
+            watch.track(state, deployment);
+            let may_have_news = health(deployment).iter().any(|known| *known != (0, 0));
+            match decide(state, deployment, now) {
+                Some(command) => commands.push(command),
+                None if may_have_news => commands.extend(look_again(state, deployment, now)),
+                None => {}
+            }
         }
         (watch, commands)
     }
@@ -46,7 +52,7 @@ impl Deployments {
             let ChangedRow::Deployment { before, after } = row else { continue };
             match (before, after) {
                 (_, Some(after)) => {
-                    self.track(after);
+                    self.track(state, after);
                     let known = before.as_ref().map(|before| health(before));
                     let is_news = known.is_some_and(|known| known != health(after));
                     moved.insert(after.id, is_news);
@@ -85,12 +91,13 @@ impl Deployments {
         self.deadlines.first().map(|(at, _)| at.since(now.wall))
     }
 
-    fn track(&mut self, deployment: &Deployment) {
+    fn track(&mut self, state: &State, deployment: &Deployment) {
         self.forget(deployment.id);
         if deployment.status != DeploymentStatus::Running {
             return;
         }
-        let deadline = deployment.groups.values().filter_map(deadline_of).min();
+        let deadline =
+            deployment.groups.iter().filter_map(|group| deadline_of(state, deployment, group)).min();
         self.active.insert(deployment.id, deadline);
         self.deadlines.extend(deadline.map(|at| (at, deployment.id)));
     }
@@ -103,11 +110,29 @@ impl Deployments {
 }
 
 /// Returns the time by which a group must have moved; none when it is done, or waits for someone to promote it.
-fn deadline_of(group: &DeploymentGroup) -> Option<Timestamp> {
-    let canaries_done =
-        group.desired_canaries > 0 && !group.promoted && group.healthy >= group.desired_canaries;
-    let done = group.healthy >= group.desired_total && (group.desired_canaries == 0 || group.promoted);
-    (!done && !canaries_done && !group.require_progress_by.is_zero()).then_some(group.require_progress_by)
+///
+/// Counts alone do not tell: what was healthy once and is gone has to come again.
+fn deadline_of(
+    state: &State,
+    deployment: &Deployment,
+    (name, group): (&Text, &DeploymentGroup),
+) -> Option<Timestamp> {
+    let stays = |alloc: &Allocation| !alloc.terminal() && is_healthy(alloc) == Some(true);
+    let waits_for_promotion = || {
+        let healthy = |id: &&AllocId| state.alloc(**id).is_some_and(|alloc| stays(alloc));
+        let canaries = group.desired_canaries as usize;
+        group.healthy >= group.desired_canaries
+            && group.placed_canaries.iter().filter(healthy).count() >= canaries
+    };
+    let is_done = || {
+        let of_group = |alloc: &&std::sync::Arc<Allocation>| alloc.task_group().name == *name && stays(alloc);
+        group.healthy >= group.desired_total
+            && state.allocs_by_deployment(deployment.id).filter(of_group).count()
+                >= group.desired_total as usize
+    };
+    let has_canaries = group.desired_canaries > 0 && !group.promoted;
+    let over = if has_canaries { waits_for_promotion() } else { is_done() };
+    (!over && !group.require_progress_by.is_zero()).then_some(group.require_progress_by)
 }
 
 /// Returns what the scheduler acts on: healthy and unhealthy allocations. A promotion brings its own evaluation.
@@ -124,10 +149,12 @@ fn decide(state: &State, deployment: &Deployment, now: &mut Moment<'_>) -> Optio
     if !unhealthy.is_empty() {
         return Some(fail_for(state, deployment, &unhealthy, FAILED_BY_ALLOCS, now));
     }
-    let late = |group: &DeploymentGroup| {
-        deadline_of(group).is_some_and(|at| at <= now.wall && !mutants::on!("deployment-without-deadline"))
+    let late = |group: (&Text, &DeploymentGroup)| {
+        deadline_of(state, deployment, group)
+            .is_some_and(|at| at <= now.wall && !mutants::on!("deployment-without-deadline"))
     };
-    let late: Vec<&DeploymentGroup> = deployment.groups.values().filter(|group| late(group)).collect();
+    let late = deployment.groups.iter().filter(|group| late(*group)).map(|(_, group)| group);
+    let late: Vec<&DeploymentGroup> = late.collect();
     if !late.is_empty() {
         return Some(fail_for(state, deployment, &late, FAILED_BY_DEADLINE, now));
     }
@@ -170,7 +197,7 @@ fn given_up<'a>(state: &State, deployment: &'a Deployment) -> Vec<&'a Deployment
 /// Tells whether every group with canaries promotes by itself and has enough healthy ones.
 fn may_promote(state: &State, deployment: &Deployment) -> bool {
     let ready = |group: &DeploymentGroup| {
-        let healthy = |id: &&model::AllocId| {
+        let healthy = |id: &&AllocId| {
             let alloc = state.alloc(**id).filter(|alloc| !alloc.terminal());
             alloc.is_some_and(|alloc| {
                 is_healthy(alloc) == Some(true) || mutants::on!("deployment-promotes-the-sick")
@@ -342,6 +369,34 @@ mod tests {
             region.apply(command);
         }
         assert!(!region.state().deployment(id).expect("it is there").requires_promotion());
+    }
+
+    /// The leader before may have ended between the news and its proposal.
+    #[test]
+    fn a_leader_that_takes_over_has_the_scheduler_look_at_what_may_be_news() {
+        let (mut region, mut clock) = (Region::with_nodes(1), Clock::default());
+        region.register(job("web", "service", 50));
+        let id = region.deploy("web", DeploymentGroup { desired_total: 2, ..group(0) }, false);
+        let (_, commands) = Deployments::new(region.state(), &mut clock.moment());
+        assert!(commands.is_empty(), "nothing is known yet: {commands:?}");
+        region.client_says_health(0, ClientStatus::Running, Some(true));
+        let (_, commands) = Deployments::new(region.state(), &mut clock.moment());
+        let [Command::UpdateTransitions { evals, .. }] = &commands[..] else { panic!("{commands:?}") };
+        assert_eq!(evals[0].deployment_id, Some(id));
+    }
+
+    #[test]
+    fn a_canary_that_was_healthy_and_is_gone_is_not_waited_for_without_end() {
+        let (mut region, mut clock) = (Region::with_nodes(1), Clock::default());
+        region.register(job("web", "service", 50));
+        region.deploy("web", group(1), true);
+        region.client_says_health(0, ClientStatus::Running, Some(true));
+        let next_tick = |region: &Region, clock: &mut Clock| {
+            Deployments::new(region.state(), &mut clock.moment()).0.next_tick(&clock.moment())
+        };
+        assert_eq!(next_tick(&region, &mut clock), None, "a person may take all the time");
+        region.client_says(0, ClientStatus::Failed);
+        assert!(next_tick(&region, &mut clock).is_some());
     }
 
     #[test]

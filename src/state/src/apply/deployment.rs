@@ -84,7 +84,9 @@ impl Writer<'_> {
             let Some(group) = deployment.groups.get_mut(group) else { return };
             group.placed += 1;
             group.placed_canaries.extend(canary);
-            if group.require_progress_by.is_zero() && !group.progress_deadline.is_zero() {
+            // Canaries may have waited for a person for longer than that when one of them is lost and replaced.
+            let waited = canary.is_some() && group.require_progress_by < now;
+            if (group.require_progress_by.is_zero() || waited) && !group.progress_deadline.is_zero() {
                 group.require_progress_by = now.after(group.progress_deadline);
             }
         });
