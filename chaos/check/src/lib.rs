@@ -12,8 +12,8 @@
 mod fixture;
 mod handover;
 mod history;
+mod last_shown;
 mod linear;
-mod looked;
 mod observation;
 mod properties;
 mod property;

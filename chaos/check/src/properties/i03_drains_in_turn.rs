@@ -85,11 +85,13 @@ impl Step<'_> {
         news && !self.by_hand.contains(&id) && self.has_time(row.node)
     }
 
-    /// Tells whether a node is emptied by one drain all the time, and that has time left.
+    /// Tells whether a node is emptied by one drain all the time or since it began meanwhile, and that has time left.
     fn has_time(&self, id: NodeId) -> bool {
         let drain = |rows: &Rows| rows.nodes.get(&id).and_then(|node| node.drain);
-        let (Some(wall), Some(drain)) = (self.wall, drain(self.before)) else { return false };
-        let goes_on = self.rows.nodes.get(&id).and_then(|node| node.drain) == Some(drain);
+        let (Some(wall), Some(drain), before) = (self.wall, drain(self.rows), drain(self.before)) else {
+            return false;
+        };
+        let goes_on = before.is_none_or(|before| before == drain);
         let over =
             drain.force || (!drain.force_deadline.is_zero() && drain.force_deadline <= wall.after(END_NEAR));
         goes_on && !over
@@ -110,7 +112,8 @@ impl Step<'_> {
     }
 
     /// Each may leave only while more than `count - max_parallel` are healthy and stay, so however the step went, no more
-    /// were asked than were healthy, or became so, beyond that.
+    /// healthy ones were asked than were healthy, or became so, beyond that. One that is not healthy takes nothing from those
+    /// that stay.
     fn enough_stay(&self, key: &JobKey, group: &Text, leaving: &[&AllocRow]) -> Result<(), String> {
         let of_group = |row: &AllocRow| row.job == *key && row.group == *group;
         let counts = |row: &AllocRow| {
@@ -133,7 +136,8 @@ impl Step<'_> {
             pace = pace.max(usize::try_from(parallel).unwrap_or(usize::MAX));
         }
         let most = (healthy + recovered).saturating_sub(stay.saturating_sub(pace));
-        if leaving.len() > most {
+        let sound = leaving.iter().filter(|row| row.story.healthy == Some(true)).count();
+        if sound > most || most == 0 {
             return Err(format!(
                 "{} of {key} group {group} have to leave draining nodes at once, {most} may: {healthy} were healthy, \
                  {recovered} became so, {} of {stay} have to stay",
@@ -228,6 +232,14 @@ mod tests {
             leave(rows, &[1]);
         });
         holds::<DrainsInTurn>(&[first, well]);
+    }
+
+    #[test]
+    fn what_has_to_leave_the_moment_that_a_drain_begins_is_looked_at() {
+        let (mut before, first) = (draining(), draining());
+        change(&mut before, |rows| rows.nodes.get_mut(&node_id(1)).expect("it is there").drain = None);
+        breaks::<DrainsInTurn>(&[before.clone(), later(&first, |rows| leave(rows, &[1, 2]))]);
+        holds::<DrainsInTurn>(&[before, later(&first, |rows| leave(rows, &[1]))]);
     }
 
     #[test]

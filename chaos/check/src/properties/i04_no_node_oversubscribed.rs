@@ -1,12 +1,12 @@
 use model::NodeId;
 
-use crate::{NodeRow, Observation, Property, Rows, handover::Handover, looked::Looked};
+use crate::{NodeRow, Observation, Property, Rows, handover::Handover, last_shown::LastShown};
 
 /// What allocations hold on a node is never more than the node has: CPU, memory, disk, cores, devices. Added up here
 /// from the rows, apart from the product's own sums, for every server's state.
 #[derive(Default)]
 pub struct NoNodeOversubscribed {
-    looked: Looked,
+    last_shown: LastShown,
 }
 
 impl Property for NoNodeOversubscribed {
@@ -15,7 +15,7 @@ impl Property for NoNodeOversubscribed {
     }
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        for (server, rows) in self.looked.fresh(seen) {
+        for (server, rows) in self.last_shown.fresh(seen) {
             for (id, node) in &rows.nodes {
                 check(rows, *id, node).map_err(|what| {
                     format!("node {id} at index {} of server {server}: {what}", rows.index)

@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 
 use model::{AllocId, NodeId, Text};
 
-use crate::{NodeView, Observation, Property, Rows, handover::Handover, looked::Looked};
+use crate::{NodeView, Observation, Property, Rows, handover::Handover, last_shown::LastShown};
 
 /// A port of a node's address has one owner, from the plan until the client says that the owner is over; and on the
 /// machine itself no two allocations listen on it.
 #[derive(Default)]
 pub struct NoPortShared {
-    looked: Looked,
+    last_shown: LastShown,
 }
 
 impl Property for NoPortShared {
@@ -17,7 +17,7 @@ impl Property for NoPortShared {
     }
 
     fn step(&mut self, seen: &Observation) -> Result<(), String> {
-        for (_, rows) in self.looked.fresh(seen) {
+        for (_, rows) in self.last_shown.fresh(seen) {
             for node in rows.nodes.keys() {
                 check_rows(rows, *node)?;
             }

@@ -3,7 +3,8 @@ use model::{ClientStatus, JobKey, JobType, NodeId, NodeStatus, Text};
 use crate::{AllocRow, History, JobRow, NodeRow, Observation, Property, Rows};
 
 /// After the last fault every batch job has or had as many allocations as it should, and every system job one on every node
-/// that takes work, or an evaluation says why not.
+/// that takes work, or an evaluation says why not. One of a system job that a user stopped is placed again when its job or its
+/// node is looked at for another reason, and not before.
 #[derive(Default)]
 pub struct JobsRunEverywhere;
 
@@ -21,7 +22,9 @@ impl Property for JobsRunEverywhere {
             for (name, group) in &job.groups {
                 match job.kind {
                     JobType::Batch => enough_were_there(rows, key, job, (name, group.count))?,
-                    JobType::System if group.count > 0 && goes_anywhere(job) => one_each(rows, key, name)?,
+                    JobType::System if group.count > 0 && goes_anywhere(job) => {
+                        one_each(last, rows, key, name)?;
+                    }
                     JobType::Service | JobType::System | JobType::Sysbatch => {}
                 }
             }
@@ -49,10 +52,12 @@ fn enough_were_there(
     Ok(())
 }
 
-fn one_each(rows: &Rows, key: &JobKey, name: &Text) -> Result<(), String> {
+fn one_each(last: &Observation, rows: &Rows, key: &JobKey, name: &Text) -> Result<(), String> {
     let has = |node: &NodeId| {
         let here = |row: &AllocRow| row.job == *key && row.group == *name && row.node == *node;
-        rows.allocs.values().any(|row| here(row) && row.wanted())
+        let here = || rows.allocs.iter().filter(|(_, row)| here(row));
+        let latest = here().max_by_key(|(_, row)| row.create_index);
+        here().any(|(_, row)| row.wanted()) || latest.is_some_and(|(id, _)| last.stopped_by_hand.contains(id))
     };
     let takes_work = |node: &NodeRow| node.status == NodeStatus::Ready && node.schedulable;
     let mut nodes = rows.nodes.iter().filter(|(_, node)| takes_work(node));

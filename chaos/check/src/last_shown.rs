@@ -5,9 +5,9 @@ use crate::{Observation, Rows};
 /// The rows of the last observation. Most servers show the same ones as each other and as before, and what follows from
 /// rows alone needs one look.
 #[derive(Default)]
-pub(crate) struct Looked(Vec<Arc<Rows>>);
+pub(crate) struct LastShown(Vec<Arc<Rows>>);
 
-impl Looked {
+impl LastShown {
     /// Lists the rows that no server showed at the last observation, each once and with a server that has them.
     pub(crate) fn fresh<'a>(&mut self, seen: &'a Observation) -> Vec<(u64, &'a Rows)> {
         let mut shown: Vec<Arc<Rows>> = Vec::with_capacity(seen.servers.len());
@@ -36,14 +36,14 @@ mod tests {
 
     #[test]
     fn rows_are_looked_at_once_and_again_when_they_are_others() {
-        let (mut looked, mut seen) = (Looked::default(), calm(rows()));
+        let (mut last, mut seen) = (LastShown::default(), calm(rows()));
         let again = seen.servers[0].clone();
         seen.servers.push(again);
-        assert_eq!(looked.fresh(&seen).len(), 1, "two servers have the same");
-        assert!(looked.fresh(&seen).is_empty());
+        assert_eq!(last.fresh(&seen).len(), 1, "two servers have the same");
+        assert!(last.fresh(&seen).is_empty());
         change(&mut seen, |rows| rows.index += 1);
-        assert!(!looked.fresh(&seen).is_empty());
+        assert!(!last.fresh(&seen).is_empty());
         seen.servers.clear();
-        assert!(looked.fresh(&seen).is_empty());
+        assert!(last.fresh(&seen).is_empty());
     }
 }
