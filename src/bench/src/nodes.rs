@@ -1,12 +1,22 @@
 //! Simulated nodes: thousands of sessions in one process, each with its own port, certificate and outbox.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use client::{Servers, Session};
 use model::{Capacity, DriverState, Node, NodeId, NodeResources, NodeStatus, Text, Timestamp};
 use runtime::Env;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, watch},
+};
 use transport::{
     Boot, Credentials, EndpointSecret, Identity, RawConfig, Region, Role, TokioHost, ca::Authority,
     quic::Quic,
@@ -15,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     options::{Kind, NodesWanted},
-    pretender::{Jobs, NO_HTTP, Pretender},
+    pretender::{Jobs, Pretender},
 };
 
 /// What a server calls the files of its region's authority.
@@ -57,11 +67,12 @@ pub async fn run(env: &Env, wanted: NodesWanted) -> anyhow::Result<()> {
     let servers = watch::Sender::new(Servers::named(wanted.servers.iter().copied()));
     // As in a region of so many, so that nodes ask their servers as seldom as real ones would.
     servers.send_modify(|servers| servers.members = wanted.count);
+    let http = open_port(env, wanted.bind).await?;
     let jobs = Arc::new(Jobs::default());
     let beginning = Arc::new(Semaphore::new(BEGINNING_MAX));
     for number in wanted.first..wanted.first + wanted.count {
         let permit = beginning.clone().acquire_owned().await.context("the semaphore is never closed")?;
-        let node = begin(env, &wanted, &authority, number, &jobs)?;
+        let node = begin(env, &wanted, &authority, number, http, &jobs)?;
         let (mut welcomed, waiter) = (node.1.welcomed(), env.clone());
         env.spawn("node-begins", async move {
             tokio::select! {
@@ -86,15 +97,28 @@ pub async fn run(env: &Env, wanted: NodesWanted) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens a port for all nodes to name as that of their HTTP API. Nobody is answered there, but a server that wonders whether an
+/// agent is there or only short of time looks whether its port is open.
+async fn open_port(env: &Env, bind: IpAddr) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((bind, 0)).await.context("no port for the nodes' HTTP API")?;
+    let addr = listener.local_addr()?;
+    env.spawn("nodes-http", async move {
+        // Whoever connects sees that somebody is there, and that is all.
+        while listener.accept().await.is_ok() {}
+    });
+    Ok(addr)
+}
+
 fn begin(
     env: &Env,
     wanted: &NodesWanted,
     authority: &Authority,
     number: usize,
+    http: SocketAddr,
     jobs: &Arc<Jobs>,
 ) -> anyhow::Result<(Arc<Quic>, Pretender)> {
     let id = Uuid::from_u128(env.random_u128());
-    let node = node(number, wanted.kind == Kind::Mixed, id);
+    let node = Node { http_addr: http.to_string().into(), ..node(number, wanted.kind == Kind::Mixed, id) };
     let identity = Identity {
         role: Role::Client,
         region: Region::new(REGION)?,
@@ -139,7 +163,7 @@ pub fn node(number: usize, mixed: bool, id: Uuid) -> Node {
         datacenter: "dc1".into(),
         node_pool: "default".into(),
         node_class: Text::default(),
-        http_addr: NO_HTTP.to_string().into(),
+        http_addr: Text::default(),
         attributes: pairs(&[
             ("kernel.name", "linux"),
             ("cpu.arch", "amd64"),

@@ -1,6 +1,6 @@
 //! A simulated node: the product's session speaks for it, and what it is given to run it only says it runs.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use client::{Outbox, SessionNode, UnknownJob};
 use model::{
@@ -201,9 +201,6 @@ impl SessionNode for Pretender {
         }
     }
 }
-
-/// Where a node that has no HTTP API says that it has one.
-pub const NO_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 #[cfg(test)]
 mod tests {
