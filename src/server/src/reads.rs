@@ -51,7 +51,7 @@ impl Server {
         if self.is_leader() {
             return Some(Duration::ZERO);
         }
-        let heard = *self.inner.heard.lock();
+        let heard = self.inner.heard.lock().heard();
         heard.map(|heard| self.inner.env.now().saturating_duration_since(heard))
     }
 

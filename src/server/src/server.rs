@@ -8,7 +8,7 @@ use model::{AllocId, AutopilotConfig, DeploymentId, EvalId, Timestamp};
 use parking_lot::Mutex;
 use protocol::Command;
 use raft::Raft;
-use runtime::{Env, Instant};
+use runtime::Env;
 use state::{Outcome, Refusal, Snapshot};
 use tokio::sync::mpsc;
 
@@ -19,6 +19,7 @@ use crate::{
     group::Health,
     hub::{Hub, Waiter, Watch},
     leader::LeaderInput,
+    lookout::Pauses,
     machine::Machine,
     members::Gossip,
     peers::Peers,
@@ -109,7 +110,7 @@ pub(crate) struct Inner {
     pub gossip: Gossip,
     pub peers: Peers,
     /// When the leader last spoke to this server.
-    pub heard: Mutex<Option<Instant>>,
+    pub heard: Mutex<Pauses>,
     /// How the group is, as the leader last saw it.
     pub health: Mutex<Option<Health>>,
     /// What tells a machine that is gone from an agent that only stands still.

@@ -197,6 +197,12 @@ impl<S: StateMachine> Raft<S> {
         let _ = self.shared.raft.trigger().elect(true).await;
     }
 
+    /// Says whether this server may stand for election by itself when it has not heard its leader for as long as configured.
+    /// It may from the start. [`Raft::stand`] does not ask.
+    pub fn allow_election(&self, allowed: bool) {
+        self.shared.raft.runtime_config().elect(allowed);
+    }
+
     fn change_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ChangeError {
         match error {
             RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {

@@ -72,7 +72,7 @@ impl Sender {
         self.check(&message)?;
         let answer = self.inner.raft.handle(kind, message).await.map_err(|error| error.to_string())?;
         if matches!(kind, RpcKind::Append | RpcKind::Heartbeat) {
-            *self.inner.heard.lock() = Some(self.inner.env.now());
+            self.inner.heard.lock().hear(self.inner.env.now());
         }
         Ok(answer)
     }
