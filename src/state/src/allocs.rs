@@ -116,19 +116,38 @@ impl AllocTable {
     /// Puts an allocation in, or in the place of the one with its id, which is returned.
     pub(crate) fn insert(
         &mut self,
-        mut row: Allocation,
+        row: Allocation,
         ordinal: Option<u64>,
     ) -> (Arc<Allocation>, Option<Arc<Allocation>>) {
-        let Some(slot) = self.rows.slot(row.id) else {
-            hold_job(&mut self.jobs, &mut row.job);
-            let row = Arc::new(row);
-            let position = self.rows.add(row.clone(), ordinal);
-            let on_node = Arc::make_mut(self.by_node.entry(row.node_id).or_default());
-            let at = on_node.positions.partition_point(|known| *known < position);
-            on_node.positions.insert(at, position);
-            on_node.held.change(None, Some(&row));
-            return (row, None);
-        };
+        match self.rows.position(row.id) {
+            Some(position) => {
+                let (after, before) = self.replace(position, row);
+                (after, Some(before))
+            }
+            None => (self.add(row, ordinal), None),
+        }
+    }
+
+    /// Puts an allocation in with an id that no other one has.
+    pub(crate) fn add(&mut self, mut row: Allocation, ordinal: Option<u64>) -> Arc<Allocation> {
+        hold_job(&mut self.jobs, &mut row.job);
+        let row = Arc::new(row);
+        let position = self.rows.add(row.clone(), ordinal);
+        let on_node = Arc::make_mut(self.by_node.entry(row.node_id).or_default());
+        let at = on_node.positions.partition_point(|known| *known < position);
+        on_node.positions.insert(at, position);
+        on_node.held.change(None, Some(&row));
+        row
+    }
+
+    /// Puts an allocation in the place of the one with its id, which is at this position, and returns both.
+    pub(crate) fn replace(
+        &mut self,
+        position: u64,
+        mut row: Allocation,
+    ) -> (Arc<Allocation>, Arc<Allocation>) {
+        let slot = self.rows.slot_at(position).expect("every id's position has a row");
+        debug_assert_eq!(slot.id, row.id, "a row is replaced by one with its id");
         // Most changes leave the job as it is, and then so is who holds it.
         let same_job = Arc::ptr_eq(&slot.job, &row.job);
         if !same_job {
@@ -146,7 +165,7 @@ impl AllocTable {
             let on_node = Arc::make_mut(known.expect("an allocation is listed by its node"));
             on_node.held.change(Some(&before), Some(&row));
         }
-        (row, Some(before))
+        (row, before)
     }
 
     /// Takes an allocation out.

@@ -111,6 +111,16 @@ impl<R: OrderedRow> Ordered<R> {
         &self.rows[&position]
     }
 
+    /// Returns the position of the row with an id.
+    pub(crate) fn position(&self, id: R::Id) -> Option<u64> {
+        self.positions.get(&id).copied()
+    }
+
+    /// Returns the row at a position, to be replaced by another one with its id.
+    pub(crate) fn slot_at(&mut self, position: u64) -> Option<&mut Arc<R>> {
+        self.rows.get_mut(&position)
+    }
+
     /// Returns the row with an id, to be replaced by another one with that id.
     pub(crate) fn slot(&mut self, id: R::Id) -> Option<&mut Arc<R>> {
         self.rows.get_mut(self.positions.get(&id)?)

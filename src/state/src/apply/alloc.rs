@@ -3,15 +3,17 @@ use std::sync::Arc;
 use model::{AllocHealth, AllocId, Allocation, ClientStatus, DesiredTransition, Timestamp};
 use protocol::session::AllocUpdate;
 
-use super::Writer;
+use super::{Writer, writer::Spot};
 
 impl Writer<'_> {
     /// Writes down what clients say; returns the allocations that are not there or not that node's.
     pub(super) fn update_allocs(&mut self, updates: &[AllocUpdate], now: Timestamp) -> Vec<AllocId> {
         let mut dropped = Vec::new();
         for update in updates {
-            match self.state.alloc(update.id).filter(|alloc| alloc.node_id == update.node_id).cloned() {
-                Some(row) => self.update_alloc(&row, update, now),
+            let position = self.state.allocs.position(update.id);
+            let row = position.map(|position| (position, self.state.allocs.at(position).clone()));
+            match row.filter(|(_, row)| row.node_id == update.node_id) {
+                Some((position, row)) => self.update_alloc(position, &row, update, now),
                 None => dropped.push(update.id),
             }
         }
@@ -19,7 +21,7 @@ impl Writer<'_> {
     }
 
     /// Writes down what a client says of one allocation. What the servers want of it stays as it is.
-    fn update_alloc(&mut self, row: &Arc<Allocation>, update: &AllocUpdate, now: Timestamp) {
+    fn update_alloc(&mut self, position: u64, row: &Arc<Allocation>, update: &AllocUpdate, now: Timestamp) {
         let mut alloc = Allocation::clone(row);
         let mut changed = false;
         if let Some(status) = next_status(row.client_status, update.client_status) {
@@ -42,17 +44,18 @@ impl Writer<'_> {
         if let Some(health) =
             health.filter(|health| alloc.extra().health.and_then(|h| h.healthy) != health.healthy)
         {
-            return self.put_alloc_with_health(alloc, health, now);
+            return self.put_alloc_with_health(position, alloc, health, now);
         }
         if changed {
             alloc.modify_time = now;
-            self.put_alloc(alloc, None);
+            self.put_alloc(alloc, Spot::At(position));
         }
     }
 
     /// Puts in an allocation whose health became known, and counts it for its deployment.
     pub(super) fn put_alloc_with_health(
         &mut self,
+        position: u64,
         mut alloc: Allocation,
         health: AllocHealth,
         now: Timestamp,
@@ -65,7 +68,7 @@ impl Writer<'_> {
         alloc.modify_time = now;
         let deployment = alloc.extra().deployment;
         let group = alloc.task_group().name.clone();
-        self.put_alloc(alloc, None);
+        self.put_alloc(alloc, Spot::At(position));
         if let Some(id) = deployment {
             self.count_health(id, &group, before.and_then(|before| before.healthy), health.healthy, now);
         }

@@ -211,15 +211,17 @@ impl Writer<'_> {
         let said = healthy.iter().map(|id| (*id, true)).chain(unhealthy.iter().map(|id| (*id, false)));
         let said: BTreeMap<_, _> = said.collect();
         for (alloc_id, is_healthy) in said {
-            let row = self.state.alloc(alloc_id).filter(|alloc| alloc.extra().deployment == Some(id));
-            let row = row.ok_or(Refusal::NotOfDeployment { id: alloc_id })?;
+            let position = self.state.allocs.position(alloc_id);
+            let row = position.map(|position| (position, self.state.allocs.at(position)));
+            let row = row.filter(|(_, alloc)| alloc.extra().deployment == Some(id));
+            let (position, row) = row.ok_or(Refusal::NotOfDeployment { id: alloc_id })?;
             if row.extra().health.and_then(|health| health.healthy) == Some(is_healthy) {
                 continue;
             }
             let health = AllocHealth { healthy: Some(is_healthy), timestamp: now, ..AllocHealth::default() };
             let mut alloc = Allocation::clone(row);
             alloc.alloc_modify_index = self.index;
-            self.put_alloc_with_health(alloc, health, now);
+            self.put_alloc_with_health(position, alloc, health, now);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use model::{
 };
 use protocol::{InPlaceUpdate, Placement, Plan, Stop};
 
-use super::Writer;
+use super::{Writer, writer::Spot};
 use crate::{Outcome, PlanRejection, allocs::Held, fits};
 
 /// A plan's place in its command: when, and the numbers of the rows that it makes.
@@ -109,7 +109,7 @@ impl Writer<'_> {
             changes.entry(alloc.node_id).or_default().updates.insert(update.id, update);
         }
         for placement in &plan.placements {
-            if self.state.alloc(placement.id).is_none() {
+            if self.state.allocs.position(placement.id).is_none() {
                 changes.entry(placement.node_id).or_default().placements.push(placement);
             }
         }
@@ -257,8 +257,8 @@ impl Writer<'_> {
     }
 
     fn update_in_place(&mut self, plan: &Plan, checked: &Checked, update: &InPlaceUpdate, now: Timestamp) {
-        let Some(row) = self.state.alloc(update.id) else { return };
-        let mut alloc = Allocation::clone(row);
+        let Some(position) = self.state.allocs.position(update.id) else { return };
+        let mut alloc = Allocation::clone(self.state.allocs.at(position));
         let joins = update.deployment.filter(|id| alloc.extra().deployment != Some(*id));
         alloc.job = checked.planned_job().clone();
         alloc.group = update.group;
@@ -273,21 +273,23 @@ impl Writer<'_> {
             extra.health = None;
         }
         let group = alloc.task_group().name.clone();
-        self.put_alloc(alloc, None);
+        self.put_alloc(alloc, Spot::At(position));
         if let Some(id) = joins {
             self.count_placed(id, &group, None, now);
         }
     }
 
     fn place(&mut self, plan: &Plan, checked: &Checked, placement: &Placement, round: &Round<'_>) {
-        if self.state.alloc(placement.id).is_some() && !mutants::on!("plan-places-twice") {
+        let known = self.state.allocs.position(placement.id);
+        if known.is_some() && !mutants::on!("plan-places-twice") {
             return;
         }
+        let spot = known.map_or(Spot::New { ordinal: round.ordinal(placement.id) }, Spot::At);
         let mut alloc = placed(plan, checked, placement, round.now);
         alloc.create_index = self.index;
         alloc.alloc_modify_index = self.index;
         let group = alloc.task_group().name.clone();
-        self.put_alloc(alloc, round.ordinal(placement.id));
+        self.put_alloc(alloc, spot);
         let Some(links) = &placement.links else { return };
         if let Some(previous) = links.previous.filter(|_| !mutants::on!("next-is-not-noted")) {
             self.edit_alloc(previous, round.now, |alloc| alloc.extra_mut().next = Some(placement.id));

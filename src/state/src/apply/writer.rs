@@ -25,6 +25,18 @@ pub(crate) struct Writer<'a> {
     summarised: Option<JobKey>,
 }
 
+/// Where an allocation goes. To look for an id among millions costs as much as all else that is done with its row.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot {
+    /// No other one has its id.
+    New {
+        /// Its number among the rows of this commit, if they do not come in the order of their ids.
+        ordinal: Option<u64>,
+    },
+    /// In the place of the one with its id, at this position.
+    At(u64),
+}
+
 #[derive(Eq, Ord, PartialEq, PartialOrd)]
 enum RowKey {
     Node(NodeId),
@@ -123,9 +135,15 @@ impl<'a> Writer<'a> {
     }
 
     /// Puts in an allocation and counts it for its job.
-    pub(super) fn put_alloc(&mut self, mut alloc: Allocation, ordinal: Option<u64>) {
+    pub(super) fn put_alloc(&mut self, mut alloc: Allocation, spot: Spot) {
         alloc.modify_index = self.index;
-        let (after, before) = self.state.allocs.insert(alloc, ordinal);
+        let (after, before) = match spot {
+            Spot::New { ordinal } => (self.state.allocs.add(alloc, ordinal), None),
+            Spot::At(position) => {
+                let (after, before) = self.state.allocs.replace(position, alloc);
+                (after, Some(before))
+            }
+        };
         self.state.count_alloc(before.as_ref(), Some(&after));
         self.summarise_alloc(before.as_deref(), &after);
         self.stir_alloc(before.as_deref(), Some(&after));
@@ -134,7 +152,8 @@ impl<'a> Writer<'a> {
 
     /// Changes an allocation in the name of the servers.
     pub(super) fn edit_alloc(&mut self, id: AllocId, now: Timestamp, edit: impl FnOnce(&mut Allocation)) {
-        let Some(row) = self.state.alloc(id) else { return };
+        let Some(position) = self.state.allocs.position(id) else { return };
+        let row = self.state.allocs.at(position);
         let mut alloc = Allocation::clone(row);
         edit(&mut alloc);
         if alloc == **row {
@@ -142,7 +161,7 @@ impl<'a> Writer<'a> {
         }
         alloc.alloc_modify_index = self.index;
         alloc.modify_time = now;
-        self.put_alloc(alloc, None);
+        self.put_alloc(alloc, Spot::At(position));
     }
 
     pub(super) fn take_alloc(&mut self, id: AllocId) {
