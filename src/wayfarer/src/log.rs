@@ -4,7 +4,10 @@ use std::{
     fs::OpenOptions,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -12,6 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
+    filter::{FilterExt, dynamic_filter_fn},
     fmt::{MakeWriter, format::Writer, time::FormatTime},
     layer::{Context, SubscriberExt},
     registry::LookupSpan,
@@ -32,6 +36,31 @@ struct Line {
 #[derive(Clone, Debug)]
 pub struct Monitor {
     lines: broadcast::Sender<Arc<Line>>,
+    following: Following,
+}
+
+/// How many follow the log. While nobody does, what only followers would see is not even made: every task has a span.
+#[derive(Clone, Debug, Default)]
+struct Following(Arc<AtomicUsize>);
+
+impl Following {
+    fn begin(&self) -> Follower {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Follower(self.clone())
+    }
+
+    fn anybody(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// One who follows, until it is dropped.
+struct Follower(Following);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl api::Monitor for Monitor {
@@ -39,9 +68,11 @@ impl api::Monitor for Monitor {
         let level = parse_level(level).ok_or_else(|| format!("Unknown log level: {level}"))?;
         let mut lines = self.lines.subscribe();
         let (sender, receiver) = mpsc::channel(LINES_MAX);
+        let follower = self.following.begin();
         // A follower is no part of the agent's work, and ends with its reader.
         #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move {
+            let _follower = follower;
             loop {
                 let line = match lines.recv().await {
                     Ok(line) if line.level > level => continue,
@@ -106,7 +137,8 @@ fn open(path: Option<PathBuf>) -> io::Result<Arc<Mutex<Option<std::fs::File>>>> 
 
 fn install(level: &str, json: bool, output: Output) -> Monitor {
     let lines = broadcast::Sender::new(LINES_MAX);
-    let monitor = Monitor { lines: lines.clone() };
+    let following = Following::default();
+    let monitor = Monitor { lines: lines.clone(), following: following.clone() };
     let level = if level.eq_ignore_ascii_case("off") { "off".to_owned() } else { level.to_ascii_lowercase() };
     // Libraries below the agent speak up only when something is wrong.
     let filter = format!(
@@ -118,11 +150,13 @@ fn install(level: &str, json: bool, output: Output) -> Monitor {
     let layer: Box<dyn Layer<_> + Send + Sync> =
         if json { text.json().flatten_event(true).boxed() } else { text.with_target(true).boxed() };
     let followers = Followers { lines };
+    let of_ours = EnvFilter::new(
+        "trace,openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,quinn_proto=warn,rustls=warn,hyper=warn",
+    );
+    let followed = dynamic_filter_fn(move |_, _| following.anybody());
     let subscriber = tracing_subscriber::registry()
         .with(layer.with_filter(filter))
-        .with(followers.with_filter(EnvFilter::new(
-        "trace,openraft=error,fjall=warn,lsm_tree=warn,quinn=warn,quinn_proto=warn,rustls=warn,hyper=warn",
-    )));
+        .with(followers.with_filter(followed.and(of_ours)));
     // A second agent in one process, as in a test, keeps the first one's log.
     let _ = tracing::subscriber::set_global_default(subscriber);
     monitor
@@ -172,16 +206,13 @@ impl FormatTime for LogTime {
     }
 }
 
-/// Hands every line to followers, when there are any.
+/// Hands every line to followers.
 struct Followers {
     lines: broadcast::Sender<Arc<Line>>,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Followers {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if self.lines.receiver_count() == 0 {
-            return;
-        }
         let meta = event.metadata();
         let mut fields = Fields::default();
         event.record(&mut fields);
