@@ -149,9 +149,10 @@ async fn a_leader_that_is_cut_off_does_not_answer_as_leader() {
     let follower = cluster.server(cluster.followers().await[0]).clone();
     assert!(matches!(follower.ready_to_read(Consistency::Default).await, Err(SubmitError::NotLeader)));
     follower.ready_to_read(Consistency::Stale).await.expect("stale reads never wait");
-    assert!(
+    until("the follower hears its leader", || {
         follower.known_leader() && follower.last_contact().is_some_and(|ago| ago < Duration::from_secs(2))
-    );
+    })
+    .await;
     let Net::Memory(_, links) = &cluster.net else { panic!("it is in memory") };
     for other in cluster.followers().await {
         links.part(cluster.addr(leader), cluster.addr(other));
