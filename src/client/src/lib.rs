@@ -43,5 +43,5 @@ pub use hooks::{Beneath, BeneathError};
 pub use journal::OpenError;
 pub use outbox::{Outbox, Said};
 pub use servers::{ServerAddr, Servers};
-pub use session::{MESSAGE_BYTES_MAX, SESSION_HEADER, Session, SessionNode, UnknownJob};
+pub use session::{MESSAGE_BYTES_MAX, Session, SessionNode, UnknownJob};
 pub use task_runner::Assigned;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::{AllocId, Node};
 use protocol::{
     Named, decode, encode,
-    session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
+    session::{AllocUpdate, Assignments, ClientMessage, SESSION_HEADER, ServerMessage},
 };
 use runtime::{Backoff, Env, Instant};
 use tokio::sync::{mpsc, watch};
@@ -25,9 +25,6 @@ use crate::{
     outbox::{Outbox, Said},
     servers::{Choice, ServerAddr, Servers, ping_period},
 };
-
-/// First bytes of the stream that carries a session; streams that servers open back have other headers.
-pub const SESSION_HEADER: &[u8] = b"session/1";
 
 /// Largest message either way: a complete list of a node with many thousands of allocations.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
@@ -46,7 +43,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const GOOD_AFTER: Duration = Duration::from_secs(1);
 
 /// Time for a server to answer that it is there, beyond some round trips. A packet that is lost is sent again within
-/// that time; a server that is silent for longer loses the client to one that answers.
+/// that time; a server that is silent for longer loses the client to one that answers. In a large region, whose nodes ask seldom,
+/// it is the time between two questions: a server of thousands of sessions that is short of time is not helped by their moving.
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 const PING_ROUND_TRIPS: u32 = 8;
 
@@ -273,7 +271,9 @@ impl<N: SessionNode> Session<N> {
             hello: None,
             ping_due: env.now() + WELCOME_TIMEOUT,
             ping: None,
+            asked_at: env.now(),
             answered_at: env.now(),
+            heard_at: env.now(),
             leaderless_since: None,
             search: None,
         };
@@ -322,7 +322,10 @@ impl<N: SessionNode> Session<N> {
             };
             match event {
                 Event::Frame(None) | Event::Stream(None) => return Err(Ended::Finished),
-                Event::Frame(Some(frame)) => talk.hear(decode(&frame)?).await?,
+                Event::Frame(Some(frame)) => {
+                    talk.hear(decode(&frame)?).await?;
+                    talk.note_heard(ping_period(&self.servers.borrow()));
+                }
                 Event::Stream(Some(Incoming::Stream(stream))) => {
                     // Whoever serves streams is gone only when the agent stops.
                     let _ = self.streams.send(stream).await;
@@ -397,6 +400,10 @@ struct Talk<N> {
     ping_due: Instant,
     /// A question whether the server is there: in time, and what it said.
     ping: Option<Later<(bool, Option<Bytes>)>>,
+    /// When the server was last asked.
+    asked_at: Instant,
+    /// When it last said anything but an answer.
+    heard_at: Instant,
     /// When the server last answered.
     answered_at: Instant,
     leaderless_since: Option<Instant>,
@@ -435,6 +442,7 @@ impl<N: SessionNode> Talk<N> {
                 self.client.set_contact(true);
             }
             ServerMessage::Allocs(assignments) => self.client.apply(assignments).await?,
+            ServerMessage::Packed(assignments) => self.client.apply(assignments.into()).await?,
             ServerMessage::Ack { seq: acked, .. } => {
                 if let Some((_, said)) = self.under_way.take_if(|(seq, _)| *seq == acked) {
                     self.client.outbox().settle(said);
@@ -455,13 +463,25 @@ impl<N: SessionNode> Talk<N> {
         Some(ClientMessage::Updates { seq: self.seq, updates })
     }
 
+    /// Notes that the server spoke, and puts the next question off: whoever speaks is there, and has news only while it has a
+    /// leader. One that is due already, as
+    /// the first one is right after the welcome, is asked.
+    fn note_heard(&mut self, period: Duration) {
+        let now = self.env.now();
+        self.heard_at = now;
+        if self.leaderless_since.is_none() && self.ping_due > now {
+            self.ping_due = self.ping_due.max(now + period);
+        }
+    }
+
     /// Asks the server whether it is there, and will again after `period`.
     fn ask(&mut self, period: Duration) {
         let now = self.env.now();
         // Late by more than the lag that is forgiven: this agent was stopped, and so may be the answer's packets.
         let forgive = now.saturating_duration_since(self.ping_due) > OWN_LAG_MAX;
         self.ping_due = now + period;
-        let wait = PING_TIMEOUT.max(self.connection.rtt() * PING_ROUND_TRIPS);
+        self.asked_at = now;
+        let wait = PING_TIMEOUT.max(self.connection.rtt() * PING_ROUND_TRIPS).max(period);
         let (connection, env) = (self.connection.clone(), self.env.clone());
         let busy_until = self.answered_at + UNANSWERED_MAX;
         let acknowledged = connection.acknowledged();
@@ -483,7 +503,7 @@ impl<N: SessionNode> Talk<N> {
     /// Takes in an answer, and says why another server should be looked for, if one should.
     fn judge(&mut self, in_time: bool, answer: Option<Bytes>) -> Option<Why> {
         self.ping = None;
-        if !in_time {
+        if !in_time && self.heard_at < self.asked_at {
             return Some(Why::Silent);
         }
         let now = self.env.now();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{Client, Config, Contact, SESSION_HEADER, ServerAddr, Servers, Session, fingerprint};
+use client::{Client, Config, Contact, ServerAddr, Servers, Session, fingerprint};
 use model::{
     AllocId, AllocRecord, Capacity, ClientStatus, DesiredStatus, Job, JobKey, NodeId, TaskEventKind,
     Timestamp,
@@ -21,7 +21,7 @@ use model::{
 use parking_lot::Mutex;
 use protocol::{
     decode, encode,
-    session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
+    session::{AllocUpdate, Assignments, ClientMessage, SESSION_HEADER, ServerMessage},
 };
 use runtime::{Env, Instant, Shutdown, Skew, WallClock};
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -13,10 +13,17 @@ use crate::{JobType, TaskGroup, Text};
 ///
 /// `document` is the whole of it, in the API's JSON form with every default filled in; it is what the API shows, what
 /// differences are computed on and what is stored. The other fields are read from it once and never disagree with it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct JobSpec {
     document: Arc<str>,
     view: Arc<View>,
+    packed: Arc<OnceLock<Box<[u8]>>>,
+}
+
+impl PartialEq for JobSpec {
+    fn eq(&self, other: &Self) -> bool {
+        *self.document == *other.document
+    }
 }
 
 /// Documents that were read last, in this process. A job comes to a server with its registration and again with its
@@ -65,11 +72,15 @@ impl JobSpec {
     ///
     /// When a field that scheduling or running reads has another type than the API gives it.
     pub fn from_document(document: &Value) -> Result<Self, BadDocument> {
-        Self::from_text(document.to_string())
+        Self::from_admitted(document.to_string())
     }
 
     /// Reads the text of an admitted document, without a tree in between: every server reads every job that is registered.
-    fn from_text(document: String) -> Result<Self, BadDocument> {
+    ///
+    /// # Errors
+    ///
+    /// As [`JobSpec::from_document`], or when it is not JSON.
+    pub fn from_admitted(document: String) -> Result<Self, BadDocument> {
         let mut hasher = DefaultHasher::new();
         document.hash(&mut hasher);
         let hash = hasher.finish();
@@ -78,7 +89,7 @@ impl JobSpec {
             return Ok(known);
         }
         let view = Arc::new(serde_json::from_str(&without_nulls(&document))?);
-        let spec = Self { document: document.into(), view };
+        let spec = Self { document: document.into(), view, packed: Arc::default() };
         recent().keep(hash, &spec);
         Ok(spec)
     }
@@ -86,6 +97,11 @@ impl JobSpec {
     /// Returns the job in the API's JSON form, without what the server sets (status, indexes, version).
     pub fn document(&self) -> &str {
         &self.document
+    }
+
+    /// Returns the document as `pack` makes it, which is asked once: a job goes to many nodes.
+    pub fn packed(&self, pack: impl FnOnce(&str) -> Box<[u8]>) -> &[u8] {
+        self.packed.get_or_init(|| pack(&self.document))
     }
 
     /// Returns the job in the API's JSON form as a tree.
@@ -111,7 +127,7 @@ impl Serialize for JobSpec {
 impl<'de> Deserialize<'de> for JobSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::from_text(text).map_err(|error| D::Error::custom(error.source))
+        Self::from_admitted(text).map_err(|error| D::Error::custom(error.source))
     }
 }
 
@@ -335,7 +351,7 @@ mod tests {
     #[test]
     fn what_is_no_json_is_no_job() {
         for text in ["", "null", "{\"ID\":null", "{\"ID\":null\"Name\":1}", "{\"Name\":\"a", "[", "{\"\\"] {
-            assert!(JobSpec::from_text(text.to_owned()).is_err(), "{text}");
+            assert!(JobSpec::from_admitted(text.to_owned()).is_err(), "{text}");
         }
     }
 }

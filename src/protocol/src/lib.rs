@@ -9,6 +9,7 @@
 
 mod command;
 mod envelope;
+mod packed;
 mod plan;
 pub mod session;
 

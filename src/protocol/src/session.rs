@@ -17,6 +17,12 @@ use uuid::Uuid;
 
 use crate::Named;
 
+/// First bytes of the stream that carries a session.
+pub const SESSION_HEADER: &[u8] = b"session/2";
+
+/// The same of clients that do not know [`ServerMessage::Packed`].
+pub const FIRST_SESSION_HEADER: &[u8] = b"session/1";
+
 /// What a client says.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[allow(clippy::large_enum_variant)]
@@ -73,6 +79,8 @@ pub enum ServerMessage {
         /// Why.
         reason: Text,
     },
+    /// Allocations of the node, with jobs in few bytes. For clients that opened the stream of the second version.
+    Packed(PackedAssignments),
 }
 
 /// Allocations of a node, all of them or those that changed.
@@ -91,6 +99,32 @@ pub struct Assignments {
     pub kept: Vec<AllocId>,
     /// Allocations that the servers forgot: the client may remove what it keeps of them.
     pub removed: Vec<AllocId>,
+}
+
+/// [`Assignments`] whose jobs are compressed on their way.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct PackedAssignments {
+    index: u64,
+    complete: bool,
+    #[serde(with = "crate::packed")]
+    jobs: Vec<Arc<Job>>,
+    allocs: Vec<AllocRecord>,
+    kept: Vec<AllocId>,
+    removed: Vec<AllocId>,
+}
+
+impl From<Assignments> for PackedAssignments {
+    fn from(plain: Assignments) -> Self {
+        let Assignments { index, complete, jobs, allocs, kept, removed } = plain;
+        Self { index, complete, jobs, allocs, kept, removed }
+    }
+}
+
+impl From<PackedAssignments> for Assignments {
+    fn from(packed: PackedAssignments) -> Self {
+        let PackedAssignments { index, complete, jobs, allocs, kept, removed } = packed;
+        Self { index, complete, jobs, allocs, kept, removed }
+    }
 }
 
 /// How an allocation is, as its client sees it.

@@ -36,6 +36,19 @@ fn messages_of_the_first_version_keep_their_meaning() {
     check("server-messages-1.txt", &server_messages());
 }
 
+/// How well jobs are compressed may change; what can be read may not, and the text that they are compressed against neither.
+#[test]
+fn packed_jobs_of_an_earlier_build_can_be_read() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/packed-1.txt");
+    let message = ServerMessage::Packed(assignments().into());
+    if std::env::var_os("WAYFARER_WRITE_FIXTURES").is_some() {
+        fs::write(&path, hex(&encode(&message)) + "\n").expect("the fixture can be written");
+    }
+    let written = fs::read_to_string(&path).expect("the fixture is there");
+    let decoded: ServerMessage = decode(&unhex(written.trim())).expect("an earlier build wrote it");
+    assert_eq!(decoded, message);
+}
+
 /// Compares messages with what an earlier build wrote, one a line in hexadecimal.
 fn check<T: Serialize + DeserializeOwned + Debug + PartialEq>(name: &str, messages: &[T]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -305,18 +318,21 @@ fn client_messages() -> Vec<ClientMessage> {
     ]
 }
 
-fn server_messages() -> Vec<ServerMessage> {
-    let assignments = Assignments {
+fn assignments() -> Assignments {
+    Assignments {
         index: 9,
         complete: true,
         jobs: vec![Arc::new(job())],
         allocs: vec![],
         kept: vec![],
         removed: vec![alloc_id()],
-    };
+    }
+}
+
+fn server_messages() -> Vec<ServerMessage> {
     vec![
         ServerMessage::Welcome { cluster_id: Uuid::from_u128(1), index: 9 },
-        ServerMessage::Allocs(assignments),
+        ServerMessage::Allocs(assignments()),
         ServerMessage::Ack { seq: 3, index: 10 },
         ServerMessage::Refused { reason: "not the leader's cluster".into() },
     ]

@@ -20,6 +20,7 @@ mod lookout;
 mod machine;
 mod members;
 mod nodes;
+mod pace;
 mod peers;
 mod probe;
 mod reads;

@@ -16,7 +16,7 @@ use model::{AllocId, Allocation, ClientStatus, Job, Node, NodeEvent, NodeId, Nod
 use parking_lot::Mutex;
 use protocol::{
     Command, Named, decode, encode,
-    session::{AllocUpdate, Assignments, ClientMessage, ServerMessage},
+    session::{AllocUpdate, Assignments, ClientMessage, FIRST_SESSION_HEADER, SESSION_HEADER, ServerMessage},
 };
 use runtime::{Env, Instant};
 use state::{ChangedRow, Changes};
@@ -30,12 +30,10 @@ use uuid::Uuid;
 use crate::{
     asks::{Answer, Ask},
     forward::{Again, settled},
+    pace::{Pace, Waiting},
     probe,
     server::{Inner, SubmitError},
 };
-
-/// First bytes of the stream that carries a session.
-const SESSION_HEADER: &[u8] = b"session/1";
 
 /// Largest message either way, as the client has it.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
@@ -48,14 +46,6 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A node that has not been heard for so long is asked whether it is there, unless it is one that speaks seldom.
 const QUIET_MIN: Duration = Duration::from_millis(1_000);
-
-/// Time between two messages to one node, for each node that is connected here: with thousands of them, what comes within
-/// a moment goes in one message, for each costs both ends as much as many allocations. A node that was told nothing for so
-/// long is told at once.
-const PUSH_GAP_PER_NODE: Duration = Duration::from_micros(500);
-
-/// Most of it: nodes must not wait for long, however many there are.
-const PUSH_GAP_MAX: Duration = Duration::from_secs(1);
 
 /// So many times the longest pause between two of its words lately.
 const QUIET_PAUSES: u32 = 3;
@@ -74,6 +64,7 @@ pub struct Sessions {
     table: Arc<Mutex<Table>>,
     generations: Arc<AtomicU64>,
     changed: Arc<Notify>,
+    pace: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +129,12 @@ impl Sessions {
     /// server are never taken for later ones.
     pub(crate) fn new(env: &Env) -> Self {
         let first = env.random_u64() >> 1;
-        Self { table: Arc::default(), generations: Arc::new(AtomicU64::new(first)), changed: Arc::default() }
+        Self {
+            table: Arc::default(),
+            generations: Arc::new(AtomicU64::new(first)),
+            changed: Arc::default(),
+            pace: Pace::default(),
+        }
     }
 
     /// Returns the connection to a node, if it is connected here.
@@ -151,10 +147,9 @@ impl Sessions {
         self.table.lock().nodes.keys().copied().collect()
     }
 
-    /// Returns how long after one message to a node the next one may follow.
-    fn push_gap(&self) -> Duration {
-        let nodes = u32::try_from(self.table.lock().nodes.len()).unwrap_or(u32::MAX);
-        PUSH_GAP_PER_NODE.saturating_mul(nodes).min(PUSH_GAP_MAX)
+    /// Returns how many nodes are connected.
+    fn count(&self) -> usize {
+        self.table.lock().nodes.len()
     }
 
     /// Notes that a node was heard outside of its session's own loop.
@@ -323,6 +318,8 @@ type Committing = BoxFuture<'static, (u64, Result<u64, SubmitError>)>;
 struct Session {
     inner: Arc<Inner>,
     node_id: NodeId,
+    /// The client reads jobs in few bytes.
+    packs: bool,
     mailbox: Arc<Mailbox>,
     pulse: Arc<Mutex<Pulse>>,
     writer: FrameWriter<StreamWriter>,
@@ -343,6 +340,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened, streams: mpsc::Send
         connection.close(transport::CloseCode::Protocol, "no session was opened");
         return;
     };
+    let packs = &**stream.header() == SESSION_HEADER;
     let (reader, writer) = stream.into_split();
     let mut reader = FrameReader::new(reader, MESSAGE_BYTES_MAX);
     let mut writer = FrameWriter::new(writer, MESSAGE_BYTES_MAX);
@@ -362,7 +360,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened, streams: mpsc::Send
     let (mailbox, pulse, sent_jobs) = (entry.mailbox.clone(), entry.pulse.clone(), BTreeSet::new());
     let jobs_of_list = 0;
     let mut session =
-        Session { inner: inner.clone(), node_id, mailbox, pulse, writer, sent_jobs, jobs_of_list };
+        Session { inner: inner.clone(), node_id, packs, mailbox, pulse, writer, sent_jobs, jobs_of_list };
     let ended = session.run(node, allocs, reader, inbound, streams).await;
     if let Err(error) = ended {
         tracing::info!(%node_id, %error, "session of a node ended");
@@ -374,7 +372,11 @@ pub(crate) async fn serve(inner: Arc<Inner>, opened: Opened, streams: mpsc::Send
 async fn first_stream(inbound: &mut Inbound) -> Option<Stream> {
     loop {
         match inbound.next().await? {
-            Incoming::Stream(stream) if &**stream.header() == SESSION_HEADER => return Some(stream),
+            Incoming::Stream(stream)
+                if [SESSION_HEADER, FIRST_SESSION_HEADER].contains(&&**stream.header()) =>
+            {
+                return Some(stream);
+            }
             Incoming::Stream(_) | Incoming::Request(_) | Incoming::Datagram(_) => {}
         }
     }
@@ -420,7 +422,7 @@ impl Session {
     ) -> Result<(), Ended> {
         self.begin(node, allocs).await?;
         let mut committing: Option<Committing> = None;
-        let mut pushing = None;
+        let mut pushing: Option<Waiting> = None;
         let mut pushed = self.inner.env.now();
         // Answers that were waited for above say that the node was there then.
         let mut asked = self.inner.env.now();
@@ -434,8 +436,8 @@ impl Session {
                     }
                 };
                 let push = async {
-                    match pushing {
-                        Some(at) => self.inner.env.sleep_until(at).await,
+                    match &pushing {
+                        Some(pushing) => self.inner.env.sleep_until(pushing.at).await,
                         None => std::future::pending().await,
                     }
                 };
@@ -463,16 +465,28 @@ impl Session {
                     let index = result?;
                     self.writer.send(encode(&ServerMessage::Ack { seq, index })).await?;
                 }
-                Event::Dirty => pushing = Some(pushed + self.inner.sessions.push_gap()),
+                Event::Dirty => {
+                    let sessions = &self.inner.sessions;
+                    pushing = Some(sessions.pace.begin(self.inner.env.now(), pushed, sessions.count()));
+                }
                 Event::Push => {
-                    self.push_changes().await?;
-                    (pushing, pushed) = (None, self.inner.env.now());
+                    pushing = pushing.and_then(|waiting| self.push_over(waiting));
+                    if pushing.is_none() {
+                        self.push_changes().await?;
+                        pushed = self.inner.env.now();
+                    }
                 }
                 Event::Frame(None) | Event::Incoming(None) => return Err(Ended::Closed),
                 Event::Frame(Some(frame)) => self.hear(decode(&frame)?, &mut committing).await?,
                 Event::Incoming(Some(incoming)) => self.serve_incoming(incoming, &streams).await,
             }
         }
+    }
+
+    /// Decides whether what is for the node waits on.
+    fn push_over(&self, waiting: Waiting) -> Option<Waiting> {
+        let (sessions, count) = (&self.inner.sessions, self.mailbox.dirty.lock().allocs.len());
+        sessions.pace.over(waiting, self.inner.env.now(), count, sessions.count())
     }
 
     async fn hear(&self, message: ClientMessage, committing: &mut Option<Committing>) -> Result<(), Ended> {
@@ -591,7 +605,11 @@ impl Session {
                 }
             }
         }
-        self.writer.send(encode(&ServerMessage::Allocs(assignments))).await?;
+        let message = match self.packs {
+            true => ServerMessage::Packed(assignments.into()),
+            false => ServerMessage::Allocs(assignments),
+        };
+        self.writer.send(encode(&message)).await?;
         Ok(())
     }
 
