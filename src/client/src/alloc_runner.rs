@@ -438,11 +438,17 @@ impl Runner {
             .as_ref()
             .is_some_and(|extra| extra.transition.no_shutdown_delay == Some(true));
         let deployment = |alloc: &AllocRecord| alloc.extra.as_ref().and_then(|extra| extra.deployment);
-        let new_deployment = deployment(&assigned.alloc) != deployment(&self.view.assigned.load().alloc);
+        let known = self.view.assigned.load_full();
+        let new_deployment = deployment(&assigned.alloc) != deployment(&known.alloc);
+        let came_back = times_unknown(&assigned.alloc) > times_unknown(&known.alloc);
         let entries = vec![Entry::Job(assigned.job.clone()), Entry::Alloc(assigned.alloc.clone())];
         self.view.assigned.store(Arc::new(assigned));
         if self.context.journal.write(entries).await.is_err() {
             return;
+        }
+        if came_back {
+            let now = self.context.now();
+            (0..self.states.len()).for_each(|at| self.wish(at, Wish::Note(events::reconnected(now))));
         }
         if new_deployment {
             self.verdict = None;
@@ -661,6 +667,12 @@ impl Runner {
     fn id(&self) -> AllocId {
         self.view.assigned.load().alloc.id
     }
+}
+
+/// Counts how often an allocation's node was out of reach.
+fn times_unknown(alloc: &AllocRecord) -> usize {
+    let states = alloc.extra.iter().flat_map(|extra| &extra.states);
+    states.filter(|(status, _)| *status == ClientStatus::Unknown).count()
 }
 
 /// Tells whether every task is over.

@@ -176,6 +176,11 @@ pub fn main_dead(now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::MainDead, now)
 }
 
+/// Its node was out of reach and came back.
+pub fn reconnected(now: Timestamp) -> TaskEvent {
+    TaskEvent::new(Kind::Reconnected, now)
+}
+
 /// Its allocation became unhealthy.
 pub fn unhealthy(why: &str, now: Timestamp) -> TaskEvent {
     TaskEvent::new(Kind::AllocUnhealthy, now).saying(why)

@@ -527,6 +527,34 @@ async fn what_never_began_is_over_no_sooner_than_what_it_was_to_take_over_from()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_out_of_reach_notes_once_that_it_came_back() {
+    let world = World::new();
+    let server = world.server(1);
+    let assigned = work("24h", None);
+    *server.assigned.lock() = Some(assigned.clone());
+    let node = world.client(&[1]);
+    until!(|| is(&node, ClientStatus::Running)).await;
+    let notes = || {
+        let word = node.word().unwrap();
+        let kinds = word.task_states[0].events.iter().map(|event| event.kind);
+        kinds.filter(|kind| *kind == TaskEventKind::Reconnected).count()
+    };
+    let states = vec![(ClientStatus::Unknown, Timestamp(5)), (ClientStatus::Running, Timestamp(6))];
+    let extra = Some(Box::new(model::AllocExtra { states, ..model::AllocExtra::default() }));
+    let back = AllocRecord { alloc_modify_index: 8, extra, ..assigned.allocs[0].clone() };
+    let tell = |alloc: &AllocRecord| {
+        let (index, allocs) = (alloc.alloc_modify_index, vec![alloc.clone()]);
+        *server.assigned_later.lock() = Some(Assignments { index, allocs, ..Assignments::default() });
+        server.later.notify_one();
+    };
+    tell(&back);
+    until!(|| notes() == 1).await;
+    tell(&AllocRecord { alloc_modify_index: 9, desired: DesiredStatus::Stop, ..back.clone() });
+    until!(|| is(&node, ClientStatus::Complete)).await;
+    assert_eq!(notes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_was_sent_once_is_known_as_long_as_the_session_lives() {
     let world = World::new();
     let server = world.server(1);

@@ -217,7 +217,8 @@ fn a_disconnected_allocation_is_replaced_and_taken_back() {
     region.settle();
     let unknown = region.store.state().alloc(original.id).expect("kept").clone();
     assert_eq!(unknown.client_status, ClientStatus::Unknown);
-    assert_eq!(unknown.desired_description, "alloc is unknown since its node is disconnected");
+    assert_eq!(unknown.client_description, "alloc is unknown since its node is disconnected");
+    assert_eq!(unknown.desired_description, "", "the servers want of it what they wanted");
     assert_eq!(region.live("far").len(), 2);
     region.node_status(at, NodeStatus::Ready);
     region.settle();

@@ -280,6 +280,22 @@ fn a_deployment_counts_health_and_its_success_makes_the_version_stable() {
 }
 
 #[test]
+fn an_allocation_that_was_given_up_proves_nothing_to_its_deployment() {
+    let (mut region, id) = with_canary();
+    let alloc = region.state().alloc(region.alloc_id(0)).expect("it was placed").clone();
+    let mut lost = region.plan(&key("web"), region.node_id(0), 0, None);
+    lost.stops.push(protocol::Stop { client_status: Some(ClientStatus::Lost), ..stop(alloc.id) });
+    region.apply(apply_plan(lost));
+    for status in [ClientStatus::Running, ClientStatus::Complete, ClientStatus::Complete] {
+        let mut update = update_of(&alloc, status);
+        update.health = Some(AllocHealth { healthy: Some(true), timestamp: now(), ..AllocHealth::default() });
+        region.apply(client_update(vec![update]));
+    }
+    let group = region.state().deployment(id).expect("it is there").groups["web"].clone();
+    assert_eq!((group.placed, group.healthy), (1, 0));
+}
+
+#[test]
 fn a_plan_does_not_undo_a_pause() {
     let (mut region, id) = with_canary();
     region.apply(deployment_status(id, DeploymentStatus::Paused));

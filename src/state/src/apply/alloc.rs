@@ -40,7 +40,9 @@ impl Writer<'_> {
             changed = true;
             alloc.extra_mut().network = update.network.clone();
         }
-        let health = update.health.filter(|health| health.healthy.is_some());
+        // One that was told to stop, or was given up, proves nothing to its deployment: its client may have slept through that.
+        let proves = |healthy: bool| !(healthy && row.server_terminal());
+        let health = update.health.filter(|health| health.healthy.is_some_and(proves));
         if let Some(health) =
             health.filter(|health| alloc.extra().health.and_then(|h| h.healthy) != health.healthy)
         {

@@ -237,7 +237,12 @@ impl Writer<'_> {
     fn stop_alloc(&mut self, stop: &Stop, now: Timestamp) {
         self.edit_alloc(stop.id, now, |alloc| {
             alloc.desired = stop.desired;
-            alloc.desired_description = stop.description.clone();
+            // What is said of one out of reach is about its client: the servers want of it what they wanted.
+            if stop.client_status == Some(ClientStatus::Unknown) {
+                alloc.client_description = stop.description.clone();
+            } else {
+                alloc.desired_description = stop.description.clone();
+            }
             if let Some(status) = stop.client_status.filter(|_| !alloc.client_status.is_terminal()) {
                 if status != alloc.client_status && status == ClientStatus::Unknown {
                     alloc.extra_mut().states.push((status, now));
